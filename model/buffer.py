@@ -1,0 +1,103 @@
+"""The replay buffer: a uniform sample of all examples seen, so that learning the new does not erase the old."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from eddyline.state.user_state import StateShape
+
+__all__ = ["BufferSettings", "ReplayBuffer"]
+
+
+class BufferSettings(BaseModel):
+    """How much is remembered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    capacity: int = Field(20_000, ge=1, description="Examples kept for replay (about 2 kB each)")
+
+
+class ReplayBuffer:
+    """A reservoir (Vitter 1985, Algorithm R): after n examples, each is in it with probability capacity / n.
+
+    It keeps what the neural score needs (states and history as served) and no item evidence: evidence belongs to
+    its moment, and evidence of today for a click of the past would leak that click.
+
+    Args:
+        settings: its capacity.
+        shape: sizes of the states.
+        history: L, items of history per example.
+        seed: of the sampling.
+    """
+
+    def __init__(
+        self, settings: BufferSettings, shape: StateShape, history: int, seed: int = 0
+    ) -> None:
+        D, N = shape.dimension, shape.ring
+        self._dtype = np.dtype(
+            [
+                ("user", "<u8"),
+                ("target", "<i4"),
+                ("h", "<f2", (D,)),
+                ("ring", "<f2", (N, D)),
+                ("ring_length", "u1"),
+                ("history", "<i4", (history,)),
+            ]
+        )
+        self.capacity = settings.capacity
+        self.offered = 0
+        self._rows = np.zeros(0, self._dtype)
+        self._random = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def new_rows(self, count: int) -> npt.NDArray[np.void]:
+        """Empty rows to fill and `add`."""
+        return np.zeros(count, self._dtype)
+
+    def add(self, rows: npt.NDArray[np.void]) -> None:
+        """Offer examples, in order."""
+        room = max(0, self.capacity - len(self._rows))
+        self._rows = np.append(self._rows, rows[:room])
+        self.offered += min(room, len(rows))
+        for row in rows[room:]:
+            self.offered += 1
+            place = int(self._random.integers(0, self.offered))
+            if place < self.capacity:
+                self._rows[place] = row
+
+    def sample(self, count: int) -> npt.NDArray[np.void]:
+        """`count` examples drawn with replacement; none while the buffer is empty."""
+        if not len(self._rows):
+            return self._rows
+        return self._rows[self._random.integers(0, len(self._rows), count)]
+
+    def forget(self, users: npt.NDArray[np.uint64]) -> int:
+        """Erase the examples of the users (hashes); returns how many there were."""
+        gone = np.isin(self._rows["user"], users)
+        self._rows = self._rows[~gone]
+        return int(gone.sum())
+
+    def clear(self) -> None:
+        """Forget everything: a new encoder makes old hidden states meaningless."""
+        self._rows = self._rows[:0]
+        self.offered = 0
+
+    def to_arrays(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """The content, and what else is needed to go on exactly where it stood."""
+        arrays = {name: np.ascontiguousarray(self._rows[name]) for name in self._dtype.names or ()}
+        return arrays, {"offered": self.offered, "random": self._random.bit_generator.state}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]], rest: Mapping[str, Any]) -> None:
+        """Take back what `to_arrays` gave."""
+        self._rows = self.new_rows(len(arrays["user"]))
+        for name in self._dtype.names or ():
+            self._rows[name] = arrays[name]
+        self.offered = rest["offered"]
+        self._random.bit_generator.state = rest["random"]

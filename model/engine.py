@@ -1,0 +1,199 @@
+"""The engine: one pure step from clicks to new states, ranked lists, evidence and examples.
+
+Workers and backtests run this and nothing else, so what a backtest says holds for the live system. A step reads
+the model and the counts and changes neither: clicks reach the counts through the evidence, for everybody alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from eddyline.model.clicks import Clicks
+from eddyline.model.counts import Counts
+from eddyline.model.evidence import SESSION_GAP_MS
+from eddyline.model.examples import ExampleSettings, make_examples
+from eddyline.model.model import Model
+from eddyline.model.ranking import Lists, Ranking, RankingSettings
+from eddyline.state.evidence import Evidence
+from eddyline.state.examples import Examples
+from eddyline.state.user_state import StateShape, UserStates
+
+__all__ = ["Engine", "EngineSettings", "Step"]
+
+
+class EngineSettings(BaseModel):
+    """What the engine makes of a click."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: StateShape = Field(default_factory=StateShape, description="How much of a user is kept")
+    ranking: RankingSettings = Field(default_factory=RankingSettings, description="How lists are made")
+    examples: ExampleSettings = Field(default_factory=ExampleSettings, description="What is logged to learn from")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step made.
+
+    Attributes:
+        states: the states after it, (U,).
+        applied: which clicks changed a state; the others had been applied before, (B,).
+        lists: the newest list of each user, U of them.
+        evidence: the applied clicks, for everybody's counts.
+        examples: what was known before each applied click, in messages of bounded size.
+    """
+
+    states: UserStates
+    applied: npt.NDArray[np.bool_]
+    lists: Lists
+    evidence: Evidence
+    examples: Sequence[Examples]
+
+
+class Engine:
+    """Applies clicks to states with one model and one set of counts.
+
+    Args:
+        settings: sizes of states, lists, examples.
+        model: the version to serve; `swap` brings another.
+        seed: of the uniform part of the examples' pools.
+    """
+
+    def __init__(self, settings: EngineSettings, model: Model, seed: int = 0) -> None:
+        self.settings = settings
+        self._random = np.random.default_rng(seed)
+        self.swap(model)
+
+    @property
+    def model(self) -> Model:
+        """The version that is served."""
+        return self._model
+
+    def swap(self, model: Model) -> None:
+        """Serve another version from the next step on."""
+        self._model = model
+        self._ranking = Ranking(self.settings.ranking, model)
+
+    def step(self, clicks: Clicks, states: UserStates, counts: Counts) -> Step:
+        """Apply clicks to the states of their users.
+
+        A user may click several times in one batch: the result is that of one click after the other. A click
+        whose offset a state has passed already changes nothing; its user still gets a list.
+
+        Args:
+            clicks: B clicks.
+            states: the states of the U users, one row each; not changed.
+            counts: the evidence folded so far.
+        """
+        states = states.copy()
+        before = states[clicks.user]
+        applied = np.zeros(len(clicks), np.bool_)
+        for chosen in _waves(clicks.user):
+            users = clicks.user[chosen]
+            old = states[users]
+            new = (old["partition"] != clicks.partition[chosen]) | (old["offset"] < clicks.offset[chosen])
+            chosen, users, old = chosen[new], users[new], old[new]
+            if self._model.encoder:
+                self._model.encoder.refresh(old)
+            before[chosen] = old
+            applied[chosen] = True
+            states[users] = self._advance(old, clicks, chosen)
+        fresh = np.flatnonzero(applied)
+        asked = np.concatenate([before[fresh], states])
+        now_ms = np.concatenate([clicks.ts_ms[fresh], _last_ms(states)])
+        view = self._ranking.view(asked, now_ms, counts)
+        targets = counts.rows(clicks.item[fresh])
+        examples = make_examples(
+            self.settings.examples, self._ranking, view, before[fresh], targets, clicks.user_hash[fresh],
+            clicks.item[fresh], clicks.ts_ms[fresh], clicks.partition[fresh], clicks.offset[fresh],
+            clicks.weight[fresh], self._random,
+        )  # fmt: skip
+        lists = self._ranking.lists(view, len(fresh))
+        return Step(states, applied, lists, self._evidence(clicks, fresh, before[fresh], targets), examples)
+
+    def recommend(self, states: UserStates, now_ms: int, counts: Counts) -> Lists:
+        """The lists of users at `now_ms` without a click, for a refresh or an answer on demand."""
+        if self._model.encoder:
+            states = states.copy()
+            self._model.encoder.refresh(states)
+        view = self._ranking.view(states, np.full(len(states), now_ms, np.int64), counts)
+        return self._ranking.lists(view, 0)
+
+    def _advance(self, states: UserStates, clicks: Clicks, chosen: npt.NDArray[np.int64]) -> UserStates:
+        """The states after one click each."""
+        after = states.copy()
+        after["session_length"] = 1 + _in_session(states, clicks, chosen)
+        after["session"] = clicks.session[chosen]
+        if self._model.encoder:
+            self._model.encoder.advance(after, clicks.item[chosen])
+        H = states["item"].shape[1]
+        full = states["history_length"] == H
+        for name, value in (("item", clicks.item), ("ts_ms", clicks.ts_ms)):
+            column = after[name]
+            column[full, :-1] = column[full, 1:]
+            column[np.arange(len(after)), np.minimum(states["history_length"], H - 1)] = value[chosen]
+        after["history_length"] = np.minimum(states["history_length"] + 1, H)
+        after["clicks"] += 1
+        after["partition"] = clicks.partition[chosen]
+        after["offset"] = clicks.offset[chosen]
+        return after
+
+    def _evidence(
+        self, clicks: Clicks, fresh: npt.NDArray[np.int64], before: UserStates, targets: npt.NDArray[np.int32]
+    ) -> Evidence:
+        length = before["history_length"].astype(np.int64)
+        count = np.minimum(length, _EVIDENCE_RECENT)
+        age = np.arange(_EVIDENCE_RECENT)
+        place = length[:, None] - 1 - age  # newest first
+        valid = age < count[:, None]
+        recent = np.take_along_axis(before["item"], np.maximum(place, 0), 1)[valid]
+        in_session = np.minimum(_in_session(before, clicks, fresh), count)
+        unknown = [clicks.item_ids[b] for b, row in zip(fresh.tolist(), targets.tolist(), strict=True) if row < 0]
+        return Evidence(
+            item=clicks.item[fresh],
+            weight=clicks.weight[fresh],
+            ts_ms=clicks.ts_ms[fresh],
+            partition=clicks.partition[fresh],
+            offset=clicks.offset[fresh],
+            recent=recent,
+            recent_count=count.astype(np.uint8),
+            session_length=in_session.astype(np.uint8),
+            new_ids=list(dict.fromkeys(unknown)),
+        )
+
+
+_EVIDENCE_RECENT = 10
+"""How many items before a click its evidence names."""
+
+
+def _waves(user: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    """Clicks in order, cut so that each wave has at most one click of a user: first clicks, second clicks, …"""
+    order = np.argsort(user, kind="stable")
+    ordered = user[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(user) else order
+    turn = np.arange(len(user)) - np.repeat(starts, np.diff(np.append(starts, len(user))))
+    for n in range(int(turn.max(initial=-1)) + 1):
+        yield np.sort(order[turn == n])
+
+
+def _last_ms(states: UserStates) -> npt.NDArray[np.int64]:
+    last = np.maximum(states["history_length"].astype(np.int64) - 1, 0)
+    ms: npt.NDArray[np.int64] = states["ts_ms"][np.arange(len(states)), last]
+    return ms
+
+
+def _in_session(states: UserStates, clicks: Clicks, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many clicks of the running session come before each click: 0 where it opens a new one.
+
+    Two session ids decide where both are given, a gap of 30 minutes of event time otherwise.
+    """
+    session = clicks.session[chosen]
+    near = clicks.ts_ms[chosen] - _last_ms(states) < SESSION_GAP_MS
+    both = (session != 0) & (states["session"] != 0)
+    same = np.where(both, session == states["session"], near) & (states["history_length"] > 0)
+    return np.where(same, np.minimum(states["session_length"], 60_000), 0).astype(np.int64)

@@ -1,0 +1,159 @@
+"""Fusion: from the two interests to F(u), from F(u) and the evidence to one score.
+
+    α = softmax(H q(p + h) / √D),  context = Σ_t α_t H_t         attention over the N recent hidden states
+    s = out([h, context, e_last])                                short-term interest
+    F(u) = p + σ(g([p, h, context])) ⊙ s                         long- and short-term, fused
+    A(F(u), I(i)) = 16 · Σ_d (F(u)/|F(u)| ⊙ E_i)_d + b_i         the neural score n_i
+
+    a = a_0 + MLP([context features, h])                         the gate: how far to trust each source, here
+    z_i = a_n n_i + Σ_k a_k dense_ik + Σ_k a_k sparse_ik + e(sparse_i)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from eddyline.model.evidence import CONTEXT, DENSE, SPARSE
+from eddyline.model.long_term import LongTerm
+
+__all__ = ["SHARPNESS", "Attention", "Fusion", "Gate", "GateWeights", "Network", "Residual"]
+
+SHARPNESS = 16.0
+"""What a cosine is multiplied with to become a logit."""
+
+
+class Attention(nn.Module):
+    """Attention weights over a user's recent hidden states, asked by the long-term interest and h."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(dimension, dimension, bias=False)
+
+    def forward(self, p: Tensor, h: Tensor, ring: Tensor, length: Tensor) -> Tensor:
+        """The context.
+
+        Args:
+            p, h: long-term interest and hidden state, (B, D).
+            ring: recent hidden states, (B, N, D).
+            length: how many of them count, (B,).
+
+        Returns:
+            Σ_t α_t H_t, (B, D); zero where none counts.
+        """
+        query = self.query(p + h).unsqueeze(-1)  # (B, D, 1)
+        logits = torch.matmul(ring, query).squeeze(-1) / ring.shape[-1] ** 0.5  # (B, N)
+        counts = torch.arange(ring.shape[1]) < length.unsqueeze(-1)  # (B, N)
+        logits = logits.masked_fill(~counts, -1e4)
+        alpha = torch.softmax(logits, -1) * counts  # (B, N)
+        context: Tensor = torch.matmul(alpha.unsqueeze(1), ring).squeeze(1)  # (B, D)
+        return context
+
+
+class Fusion(nn.Module):
+    """F(u) = p + σ(g([p, h, context])) ⊙ out([h, context, e_last]), scaled to unit length."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(3 * dimension, dimension)
+        self.out = nn.Linear(3 * dimension, dimension, bias=False)
+
+    def forward(self, p: Tensor, h: Tensor, context: Tensor, last: Tensor) -> Tensor:
+        """All (B, D) → F (B, D)."""
+        s = self.out(torch.cat([h, context, last], -1))
+        share = torch.sigmoid(self.gate(torch.cat([p, h, context], -1)))
+        return nn.functional.normalize(p + share * s, dim=-1)
+
+
+class GateWeights(NamedTuple):
+    """How much each source counts, per user.
+
+    Attributes:
+        neural: (B,).
+        dense: (B, len(DENSE)).
+        sparse: (B, len(SPARSE)).
+    """
+
+    neural: Tensor
+    dense: Tensor
+    sparse: Tensor
+
+
+# What the gate starts from, so that lists are good before anything was trained; the learner moves it.
+PRIOR_NEURAL = 0.05
+PRIOR_DENSE = {"popular_500": 0.3, "popular_3000": 0.2}
+PRIOR_SPARSE = {
+    "near_fine": 0.4,
+    "near_coarse": 0.3,
+    "session": 0.3,
+    "back": 0.2,
+    "transition": 0.5,
+    "transition_log": 0.3,
+    "votes": 0.3,
+    "own": 0.3,
+    "own_count": 0.3,
+    "own_transition": 0.3,
+}
+
+
+class Gate(nn.Module):
+    """a = a_0 + MLP([context features, h]): 32 tanh units, the last layer starting at zero."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        sources = 1 + len(DENSE) + len(SPARSE)
+        prior = [PRIOR_NEURAL]
+        prior += [PRIOR_DENSE.get(name, 0.0) for name in DENSE]
+        prior += [PRIOR_SPARSE.get(name, 0.0) for name in SPARSE]
+        self.hidden = nn.Linear(len(CONTEXT) + dimension, 32)
+        self.change = nn.Linear(32, sources, bias=False)
+        self.prior = nn.Parameter(torch.tensor(prior))
+        nn.init.zeros_(self.change.weight)
+
+    def forward(self, features: Tensor, h: Tensor) -> GateWeights:
+        """`features` (B, len(CONTEXT)), `h` (B, D) → weights of the sources."""
+        a = self.prior + self.change(torch.tanh(self.hidden(torch.cat([features, h], -1))))
+        return GateWeights(a[:, 0], a[:, 1 : 1 + len(DENSE)], a[:, 1 + len(DENSE) :])
+
+
+class Residual(nn.Module):
+    """e(sparse): what the sparse evidence of an item says beyond a weighted sum; starts at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(len(SPARSE), 16)
+        self.out = nn.Linear(16, 1, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        """(n, len(SPARSE)) → (n,)."""
+        score: Tensor = self.out(torch.tanh(self.hidden(evidence))).squeeze(-1)
+        return score
+
+
+class Network(nn.Module):
+    """Everything trained but the item embeddings and the encoder."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.long_term = LongTerm(dimension)
+        self.attention = Attention(dimension)
+        self.fusion = Fusion(dimension)
+        self.gate = Gate(dimension)
+        self.residual = Residual()
+
+    def interest(self, h: Tensor, ring: Tensor, ring_length: Tensor, mean: Tensor, last: Tensor) -> Tensor:
+        """F(u) at unit length.
+
+        Args:
+            h: hidden state, (B, D).
+            ring: recent hidden states, (B, N, D), of which `ring_length` (B,) count.
+            mean: mean unit embedding of the history, (B, D).
+            last: unit embedding of the newest item, (B, D).
+        """
+        p = self.long_term(mean)
+        context = self.attention(p, h, ring, ring_length)
+        F: Tensor = self.fusion(p, h, context, last)
+        return F

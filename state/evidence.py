@@ -1,0 +1,72 @@
+"""Evidence: which item was clicked after which items, and when. It names no user.
+
+Every worker writes it, and every worker and the trainer fold it, in the order of the topic, into the same counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eddyline.state.packed import pack, unpack
+
+__all__ = ["Evidence"]
+
+_KIND, _VERSION = b"e", 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Clicks without their users, B of them, in the order in which they were applied.
+
+    Attributes:
+        item: hash of the clicked item, (B,).
+        weight: weight of the click's kind, (B,).
+        ts_ms: event time, (B,).
+        partition, offset: where the click stands in the clicks topic, (B,); a fold skips what it has seen.
+        recent: hashes of the items the same user clicked before, newest first, flattened, (sum of recent_count,).
+        recent_count: how many of them each click has, (B,).
+        session_length: how many of them belong to the click's session, (B,).
+        new_ids: the ids of items that the writer had not seen in the evidence yet.
+    """
+
+    item: npt.NDArray[np.uint64]
+    weight: npt.NDArray[np.float32]
+    ts_ms: npt.NDArray[np.int64]
+    partition: npt.NDArray[np.int32]
+    offset: npt.NDArray[np.int64]
+    recent: npt.NDArray[np.uint64]
+    recent_count: npt.NDArray[np.uint8]
+    session_length: npt.NDArray[np.uint8]
+    new_ids: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def encode(self) -> bytes:
+        """One message for the evidence topic."""
+        columns: dict[str, npt.NDArray[Any]] = {name: getattr(self, name) for name in _COLUMNS}
+        ids = [item_id.encode() for item_id in self.new_ids]
+        columns["new_id_bytes"] = np.frombuffer(b"".join(ids), np.uint8)
+        columns["new_id_length"] = np.array([len(item_id) for item_id in ids], np.uint32)
+        return pack(_KIND, _VERSION, columns)
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Evidence:
+        """Read one message of the evidence topic.
+
+        Raises:
+            UnknownFormat: it is not evidence, or of a format this version does not know.
+        """
+        columns = unpack(raw, _KIND, _VERSION)
+        text, ends = columns["new_id_bytes"].tobytes(), np.cumsum(columns["new_id_length"])
+        starts = ends - columns["new_id_length"]
+        new_ids = [text[a:b].decode() for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return cls(**{name: columns[name] for name in _COLUMNS}, new_ids=new_ids)
+
+
+_COLUMNS = ("item", "weight", "ts_ms", "partition", "offset", "recent", "recent_count", "session_length")

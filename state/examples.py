@@ -1,0 +1,97 @@
+"""Examples: what the model saw before each click, and the click. The trainer learns from these alone.
+
+They are logged by the worker as served and never recomputed, so training and serving cannot disagree, and a
+click cannot leak into the evidence it is to be predicted from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eddyline.state.packed import pack, unpack
+
+__all__ = ["Examples"]
+
+_KIND, _VERSION = b"x", 1
+
+
+@dataclass(frozen=True)
+class Examples:
+    """B clicks of one micro-batch with what was known before them. All item rows are rows of the counts.
+
+    Attributes:
+        encoder: the encoder of the hidden states, (1,).
+        model_version: the version that served, (1,).
+        user: hash of the user, (B,).
+        item: hash of the clicked item, (B,).
+        ts_ms: event time, (B,).
+        partition, offset: where the click stands in the clicks topic, (B,).
+        weight: weight of the click's kind, (B,).
+        rank: place of the clicked item among the whole catalogue as the serving model scored it, ties counted
+            against the model; 0 where the item was not in the catalogue yet, (B,).
+        popular_rank: the same by decayed popularity alone, the baseline, (B,).
+        h: hidden state, (B, D).
+        ring: recent hidden states, (B, N, D), of which `ring_length` (B,) count.
+        history: rows of the user's last items, newest first, -1 beyond, (B, L).
+        context: what the gate looked at, (B, C).
+        start: where each click's candidates begin; the last entry is n, (B + 1,).
+        candidate: rows of the strongest candidates, and of the clicked item if it was one, (n,).
+        evidence: their sparse evidence, (n, S).
+        pool: rows that the clicks of this batch are told apart from: all candidates, the clicked items, popular
+            items, and some drawn uniformly, (P,).
+        pool_dense: their dense evidence, (P, E).
+        pool_log_odds: log(1 / probability of being in the pool), 0 for the ones not drawn, (P,).
+        forget: hashes of users to be erased, (F,).
+    """
+
+    encoder: npt.NDArray[np.uint64]
+    model_version: npt.NDArray[np.int64]
+    user: npt.NDArray[np.uint64]
+    item: npt.NDArray[np.uint64]
+    ts_ms: npt.NDArray[np.int64]
+    partition: npt.NDArray[np.int32]
+    offset: npt.NDArray[np.int64]
+    weight: npt.NDArray[np.float32]
+    rank: npt.NDArray[np.int32]
+    popular_rank: npt.NDArray[np.int32]
+    h: npt.NDArray[np.float16]
+    ring: npt.NDArray[np.float16]
+    ring_length: npt.NDArray[np.uint8]
+    history: npt.NDArray[np.int32]
+    context: npt.NDArray[np.float32]
+    start: npt.NDArray[np.int32]
+    candidate: npt.NDArray[np.int32]
+    evidence: npt.NDArray[np.float16]
+    pool: npt.NDArray[np.int32]
+    pool_dense: npt.NDArray[np.float16]
+    pool_log_odds: npt.NDArray[np.float32]
+    forget: npt.NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def encode(self) -> bytes:
+        """One message for the examples topic."""
+        return pack(_KIND, _VERSION, {f.name: getattr(self, f.name) for f in fields(self)})
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Examples:
+        """Read one message of the examples topic.
+
+        Raises:
+            UnknownFormat: it is not examples, or of a format this version does not know.
+        """
+        return cls(**unpack(raw, _KIND, _VERSION))
+
+    @classmethod
+    def of_forgotten(cls, users: list[int]) -> Examples:
+        """No clicks: only the hashes of users to be erased."""
+        columns: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, np.uint8) for name in _NAMES}
+        return cls(**{**columns, "forget": np.array(users, np.uint64)})
+
+
+_NAMES = tuple(f.name for f in fields(Examples))

@@ -1,0 +1,191 @@
+"""`eddyline model`: the versions in the model store, and which of them is in use."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from cyclopts import App, Parameter
+
+from eddyline.state.errors import CorruptModel, EddylineError
+from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
+from eddyline.stream.cli.output import print_json, print_table, talk
+
+if TYPE_CHECKING:
+    from eddyline.model.checkpoint import Manifest
+    from eddyline.stream.client_config import ClientSettings
+
+__all__ = ["register"]
+
+model = App(name="model", help="Show the model's versions, or take another one into use.")
+
+_PROBE_S = 2.0
+
+
+def register(app: App) -> None:
+    """Add `eddyline model`."""
+    app.command(model)
+
+
+@model.command(name="list")
+def list_versions(*, as_json: AsJson = False, options: Options = DEFAULTS) -> None:
+    """List the versions in the model store, and which is in use."""
+    settings = options.settings()
+
+    from eddyline.model.checkpoint import ModelStore  # noqa: PLC0415
+
+    store = ModelStore(settings.model_store)
+    manifests: list[Manifest] = []
+    for version in store.versions():
+        try:
+            manifests.append(store.manifest(version))
+        except CorruptModel as error:
+            talk(f"version {version}: {error}")
+    used = _in_use_if_known(settings)
+    if as_json:
+        print_json([_plain(manifest) | {"in_use": manifest.version == used} for manifest in manifests])
+        return
+    rows = [
+        (
+            manifest.version,
+            "in use" if manifest.version == used else "",
+            manifest.cause,
+            _when(manifest.created_ms),
+            manifest.parent or "",
+            f"{manifest.items:,}",
+            f"{manifest.examples:,}",
+            _metrics(manifest),
+        )
+        for manifest in manifests
+    ]
+    if rows:
+        print_table(("version", "", "cause", "created (UTC)", "parent", "items", "examples", "metrics"), rows)
+    talk(f"{len(rows)} versions in {settings.model_store.url}")
+
+
+@model.command
+def show(
+    version: Annotated[int | None, Parameter(help="The version; else the one in use.")] = None,
+    /,
+    *,
+    as_json: AsJson = False,
+    options: Options = DEFAULTS,
+) -> None:
+    """Show a version and check its files against their checksums."""
+    settings = options.settings() if version is not None else options.connected()
+
+    from eddyline.model.checkpoint import ModelStore  # noqa: PLC0415
+
+    store = ModelStore(settings.model_store)
+    manifest = store.manifest(_in_use(settings).version if version is None else version)
+    for part in manifest.files:
+        store.load(manifest.version, part, manifest)
+    if as_json:
+        print_json(_plain(manifest))
+        return
+    rows = [(name, value) for name, value in _plain(manifest).items() if name not in ("metrics", "files")]
+    rows += [(f"metric {name}", f"{value:.4f}") for name, value in manifest.metrics.items()]
+    rows += [(f"file {part}", f"{file.bytes:,} bytes, intact") for part, file in manifest.files.items()]
+    print_table(("field", "value"), rows)
+
+
+@model.command
+def promote(
+    version: Annotated[int, Parameter(help="The version to take into use.")],
+    /,
+    *,
+    as_json: AsJson = False,
+    options: Options = DEFAULTS,
+) -> None:
+    """Take a version of the model store into use everywhere, once its files prove intact."""
+    _announce(options.connected(), version, "promote", as_json=as_json)
+
+
+@model.command
+def rollback(*, as_json: AsJson = False, options: Options = DEFAULTS) -> None:
+    """Take the version before the one in use into use again."""
+    settings = options.connected()
+
+    from eddyline.model.checkpoint import ModelStore  # noqa: PLC0415
+
+    used = _in_use(settings).version
+    before = [version for version in ModelStore(settings.model_store).versions() if version < used]
+    if not before:
+        raise EddylineError(f"there is no version before {used} in {settings.model_store.url} to go back to")
+    _announce(settings, before[-1], "rollback", as_json=as_json)
+
+
+def _announce(
+    settings: ClientSettings, version: int, cause: Literal["promote", "rollback"], *, as_json: bool
+) -> None:
+    from eddyline.model.checkpoint import ModelStore  # noqa: PLC0415
+    from eddyline.stream.models import announce, load_model  # noqa: PLC0415
+    from eddyline.stream.topics import Topics  # noqa: PLC0415
+
+    store = ModelStore(settings.model_store)
+    manifest = msgspec.structs.replace(store.manifest(version), cause=cause)
+    load_model(store, manifest)  # every worker would refuse a broken one
+    announce(settings.kafka, Topics.of(settings.topics), manifest)
+    if as_json:
+        print_json(_plain(manifest))
+    talk(f"version {version} is announced; workers take it into use between two micro-batches")
+
+
+def _in_use(settings: ClientSettings) -> Manifest:
+    """The manifest announced last.
+
+    Raises:
+        EddylineError: none was announced.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from eddyline.stream.follow import Follower  # noqa: PLC0415
+    from eddyline.stream.models import newest_manifest  # noqa: PLC0415
+    from eddyline.stream.topics import Topics  # noqa: PLC0415
+
+    topic = Topics.of(settings.topics).models
+
+    async def read() -> Manifest | None:
+        follower = Follower(settings.kafka, topic)
+        try:
+            await follower.start()
+            records = [record async for polled in follower.to_end() for record in polled]
+        finally:
+            await follower.stop()
+        return newest_manifest(records, settings.model_store.name)
+
+    manifest = asyncio.run(read())
+    if manifest is None:
+        raise EddylineError(
+            f"no version of model `{settings.model_store.name}` was announced on {topic} yet: "
+            "`eddyline model promote VERSION` announces one"
+        )
+    return manifest
+
+
+def _in_use_if_known(settings: ClientSettings) -> int | None:
+    from eddyline.stream.kafka import probe  # noqa: PLC0415
+
+    problem = probe(settings.kafka, _PROBE_S)
+    if problem is not None:
+        talk(f"which version is in use is not known: {problem.text}")
+        return None
+    try:
+        return _in_use(settings).version
+    except EddylineError as error:
+        talk(str(error))
+        return None
+
+
+def _plain(manifest: Manifest) -> dict[str, object]:
+    plain: dict[str, object] = msgspec.to_builtins(manifest)
+    return plain
+
+
+def _when(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _metrics(manifest: Manifest) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in manifest.metrics.items())

@@ -1,0 +1,88 @@
+"""Following a topic: every process reads all of it for itself, from an offset on, outside any group."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from eddyline.state.errors import EddylineError
+from eddyline.stream.kafka import KafkaSettings, async_options
+
+__all__ = ["Follower", "Record"]
+
+_POLL_MS = 200
+
+
+class Record(NamedTuple):
+    """One record of the topic."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Follower:
+    """Reads a one-partition topic from an offset on.
+
+    Args:
+        kafka: how to reach Kafka.
+        topic: the topic.
+        start: the first offset wanted; None begins at the oldest record.
+    """
+
+    def __init__(self, kafka: KafkaSettings, topic: str, start: int | None = None) -> None:
+        self._topic = topic
+        self._partition = TopicPartition(topic, 0)
+        self._kafka = kafka
+        self._consumer: Any = None
+        self.next = start
+        self.end = 0
+
+    async def start(self) -> None:
+        """Connect and find the place.
+
+        Raises:
+            EddylineError: the wanted offset is not in the topic any more, or not yet.
+        """
+        self._consumer = AIOKafkaConsumer(
+            **async_options(self._kafka), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+        )
+        await self._consumer.start()
+        self._consumer.assign([self._partition])
+        oldest = (await self._consumer.beginning_offsets([self._partition]))[self._partition]
+        self.end = (await self._consumer.end_offsets([self._partition]))[self._partition]
+        if self.next is None:
+            self.next = oldest
+        if not oldest <= self.next <= self.end:
+            raise EddylineError(
+                f"topic {self._topic} holds offsets {oldest} to {self.end}, wanted {self.next}: the topic was made "
+                "anew or its retention is too short for the model version in use; promote a newer version, or use "
+                "a new model store with a new topic"
+            )
+        self._consumer.seek(self._partition, self.next)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def poll(self, timeout_ms: int = _POLL_MS) -> list[Record]:
+        """What has come since, waiting a moment for it; `next` moves on, also over gaps."""
+        polled = await self._consumer.getmany(self._partition, timeout_ms=timeout_ms)
+        records = [Record(r.offset, r.key, r.value) for r in polled.get(self._partition, [])]
+        self.next = await self._consumer.position(self._partition)
+        self.end = max(self._consumer.highwater(self._partition) or 0, self.end)
+        return records
+
+    async def to_end(self) -> AsyncIterator[list[Record]]:
+        """Everything up to where the topic ended at the call."""
+        end = (await self._consumer.end_offsets([self._partition]))[self._partition]
+        while self.next is not None and self.next < end:
+            yield await self.poll()
+
+    @property
+    def lag(self) -> int:
+        """Records in the topic that were not read yet."""
+        return max(0, self.end - (self.next or 0))

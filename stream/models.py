@@ -1,0 +1,92 @@
+"""The models topic: the manifest of the version in use, and loading what it names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from eddyline.model.checkpoint import Manifest, ModelStore
+from eddyline.model.counts import Counts, CountsSettings
+from eddyline.model.model import Model, untrained_model
+from eddyline.model.versions import counts_from_arrays, model_from_arrays
+from eddyline.state.errors import CorruptModel, EddylineError
+from eddyline.stream.clients import kafka_errors, open_producer
+from eddyline.stream.follow import Record
+from eddyline.stream.kafka import KafkaSettings
+from eddyline.stream.topics import Topics
+
+__all__ = ["announce", "load_model", "manifest_of", "newest_manifest", "starting_point"]
+
+_log = structlog.get_logger()
+
+
+def announce(kafka: KafkaSettings, topics: Topics, manifest: Manifest) -> None:
+    """Tell every worker and trainer to use a version.
+
+    Raises:
+        BrokerUnreachable: Kafka does not answer.
+    """
+    producer = open_producer(kafka, topics.models)
+    try:
+        with kafka_errors(kafka):
+            producer.send(topics.models, key=manifest.name.encode(), value=manifest.encode()).get(
+                timeout=kafka.request_timeout_s
+            )
+    finally:
+        producer.close()
+
+
+def manifest_of(record: Record, name: str) -> Manifest | None:
+    """The manifest a record announces for this model; None for another model's, or one that cannot be read."""
+    if record.key != name.encode() or record.value is None:
+        return None
+    try:
+        return Manifest.decode(record.value)
+    except CorruptModel as error:
+        _log.error("refused an announced model, the current one stays", offset=record.offset, reason=str(error))
+        return None
+
+
+def newest_manifest(records: Sequence[Record], name: str) -> Manifest | None:
+    """The last manifest that the records announce for this model."""
+    found = None
+    for record in records:
+        found = manifest_of(record, name) or found
+    return found
+
+
+def load_model(store: ModelStore, manifest: Manifest) -> Model:
+    """The weights a manifest names, checked.
+
+    Raises:
+        CorruptModel: the files are not what the manifest says.
+    """
+    arrays = store.load(manifest.version, "weights", manifest)
+    return model_from_arrays(arrays, manifest.version, manifest.trained_until_ms)
+
+
+def starting_point(
+    store: ModelStore, announced: Manifest | None, counts: CountsSettings, dimension: int
+) -> tuple[Model, Counts, int | None]:
+    """What a starting process begins with: a model, its counts, and the evidence offset to go on from.
+
+    That is the announced version, or the newest older one that can be read, or an untrained model with empty
+    counts and the whole evidence topic (None) to fold.
+    """
+    older = [version for version in reversed(store.versions()) if announced and version != announced.version]
+    for version in ([announced.version] if announced else []) + older:
+        try:
+            manifest = store.manifest(version)
+            model = load_model(store, manifest)
+            stored = counts_from_arrays(store.load(version, "counts", manifest), counts)
+        except (CorruptModel, EddylineError) as error:
+            _log.error("refused a model version", version=version, reason=str(error))
+            continue
+        if model.items.vector.shape[1] != dimension:
+            raise EddylineError(
+                f"version {version} has {model.items.vector.shape[1]} dimensions, engine.shape.dimension is "
+                f"{dimension}: change the setting back, or start with another model_store.name"
+            )
+        return model, stored, manifest.evidence_offset
+    return untrained_model(dimension), Counts(counts), None

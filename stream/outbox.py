@@ -1,0 +1,99 @@
+"""The outbox: what a worker or trainer sends, delivered for certain before the next thing happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from eddyline.state.errors import EddylineError
+from eddyline.stream.kafka import KafkaSettings, async_options
+
+__all__ = ["Message", "Outbox"]
+
+_log = structlog.get_logger()
+_LONGEST_PAUSE_S = 10.0
+
+
+class Message(NamedTuple):
+    """A record to send. `value` None is a tombstone; `partition` None leaves the choice to the key."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    partition: int | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class Outbox:
+    """Sends messages and returns once all replicas have them.
+
+    While Kafka does not answer it tries again, for ever and with growing pauses, saying so in one line. What it
+    sends may therefore arrive twice: readers recognise what they have seen by its offset in the clicks topic.
+    """
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._producer: Any = None
+
+    async def start(self) -> None:
+        """Connect."""
+        self._producer = AIOKafkaProducer(
+            **async_options(self._kafka), acks="all", linger_ms=2, max_batch_size=262_144, max_request_size=1_048_576
+        )
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Disconnect, after what is under way."""
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def deliver(self, messages: Sequence[Message]) -> list[int]:
+        """Send the messages in order; returns the offset of each, once all are acknowledged.
+
+        Raises:
+            EddylineError: Kafka refuses one for good (too large, not allowed).
+        """
+        pause_s = 0.5
+        while True:
+            try:
+                return await self._send(messages)
+            except KafkaError as error:
+                if not error.retriable:
+                    topics = ", ".join(sorted({message.topic for message in messages}))
+                    raise EddylineError(
+                        f"Kafka at {self._kafka.bootstrap_servers} refuses a record for {topics}: {error}; "
+                        "`eddyline doctor` checks the topics"
+                    ) from error
+                _log.warning(
+                    "Kafka does not take records, trying again",
+                    address=self._kafka.bootstrap_servers,
+                    pause_s=pause_s,
+                    reason=type(error).__name__,
+                )
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _send(self, messages: Sequence[Message]) -> list[int]:
+        futures = []
+        try:
+            for message in messages:
+                futures.append(
+                    await self._producer.send(
+                        message.topic,
+                        message.value,
+                        key=message.key,
+                        partition=message.partition,
+                        headers=message.headers,
+                    )
+                )
+        finally:
+            done = await asyncio.gather(*futures, return_exceptions=True)
+        for outcome in done:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [record.offset for record in done]

@@ -1,0 +1,290 @@
+"""The trainer: a Faust agent that learns from the examples and publishes versions of the model.
+
+The examples topic has one partition, so Kafka's consumer group keeps exactly one trainer active; others stand by.
+An offset is acknowledged only once a checkpoint contains it: whoever takes over loads that and goes on there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+import torch
+
+from eddyline.model.checkpoint import Manifest, ModelStore
+from eddyline.state.errors import CorruptModel, EddylineError
+from eddyline.state.examples import Examples
+from eddyline.stream.config import Settings
+from eddyline.stream.erasure import Receipt
+from eddyline.stream.faust_app import build_app, run_service
+from eddyline.stream.follow import Follower
+from eddyline.stream.kafka import wait_for_broker
+from eddyline.stream.models import newest_manifest
+from eddyline.stream.outbox import Message, Outbox
+from eddyline.stream.telemetry import Metrics, serve
+from eddyline.stream.topics import Topics
+from eddyline.stream.training import Erased, Training
+
+__all__ = ["Trainer", "run"]
+
+_log = structlog.get_logger()
+_COVER_S = 10.0
+
+
+class Trainer:
+    """One trainer process, active or standing by.
+
+    Args:
+        settings: all of them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.topics = Topics.of(settings.topics)
+        self.metrics = Metrics()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.app = build_app(
+            settings.kafka,
+            f"{settings.topics.prefix}-trainers",
+            settings.state.folder / "trainer",
+            commit_interval_s=settings.trainer.commit_interval_s,
+        )
+        self._store = ModelStore(settings.model_store)
+        self._outbox = Outbox(settings.kafka)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="training")
+        self._busy = asyncio.Lock()
+        self._stopping = False
+        self._training: Training | None = None
+        self._follower: Follower | None = None
+        self._models: Follower | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unsaved: list[Any] = []
+        self._published_at = self._saved_at = time.monotonic()
+        examples = self.app.topic(self.topics.examples, key_serializer="raw", value_serializer="raw")
+        self.app.agent(examples, name="examples")(self._consume)
+        self.app.on_partitions_revoked.connect(self._revoked)
+
+    async def start(self) -> None:
+        """Connect; what was learned is loaded once this trainer becomes the active one."""
+        await self._outbox.start()
+        self._server = serve(self.settings.telemetry, self.metrics, lambda: not self.failed.done())
+        self._tasks.append(asyncio.create_task(self._guarded(self._tick)))
+
+    async def drain(self) -> None:
+        """Finish what is under way, save, commit."""
+        self._stopping = True
+        async with self._busy:
+            if self._training is not None:
+                await self._checkpoint(self._training)
+            await self.app.consumer.commit()
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stand_by()
+        await self._outbox.stop()
+        self._thread.shutdown(cancel_futures=True)
+        if getattr(self, "_server", None) is not None:
+            self._server.close()
+
+    async def _consume(self, stream: Any) -> None:
+        """The agent. Events are acknowledged by the checkpoint that contains them, not by the stream."""
+        async for event in stream.noack().events():
+            async with self._busy:
+                if self._stopping or self.failed.done():
+                    break
+                if event.message.generation_id != self.app.consumer_generation_id:
+                    continue
+                try:
+                    await self._observe(event)
+                except Exception as error:
+                    self._fail(error)
+                    break
+        if self.failed.done():
+            await asyncio.Event().wait()  # until the app stops
+
+    async def _observe(self, event: Any) -> None:
+        training = self._training or await self._become_active()
+        self._unsaved.append(event)
+        if event.message.offset <= training.examples_offset:
+            return
+        examples = Examples.decode(event.message.value)
+        await self._wait_for_counts(training, examples)
+        erased = await self._work(training.observe, examples, event.message.offset)
+        self.metrics.examples.inc(len(examples))
+        if erased:
+            await self._checkpoint(training)
+            await self._confirm(erased)
+        if training.may_pretrain:
+            await self._pretrain(training)
+
+    async def _become_active(self) -> Training:
+        """Load the checkpoint, or the newest version, and follow the evidence from there."""
+        self._models = Follower(self.settings.kafka, self.topics.models)
+        await self._models.start()
+        records = [record async for polled in self._models.to_end() for record in polled]
+        announced = newest_manifest(records, self.settings.model_store.name)
+        training = Training(self.settings, self._store)
+        await self._work(training.resume, announced)
+        self._follower = Follower(self.settings.kafka, self.topics.evidence, training.evidence_offset)
+        await self._follower.start()
+        self._training = training
+        version = training.current.version if training.current else 0
+        _log.info("active", version=version, examples_offset=training.examples_offset, gathered=training.gathered)
+        self.metrics.model_version.set(version)
+        return training
+
+    async def _wait_for_counts(self, training: Training, examples: Examples) -> None:
+        """Fold evidence until the counts know what the examples speak of. It was written before them."""
+        deadline = time.monotonic() + _COVER_S
+        while True:
+            await self._fold(training)
+            if training.covers(examples):
+                return
+            if time.monotonic() > deadline:
+                raise EddylineError(
+                    f"the examples speak of items that topic {self.topics.evidence} does not name: it was made anew "
+                    "or its retention is too short; start with a new topic prefix and model store name"
+                )
+
+    async def _fold(self, training: Training) -> None:
+        if self._follower is not None:
+            records = await self._follower.poll(timeout_ms=0)
+            values = [record.value for record in records if record.value]
+            await self._work(training.fold, values, self._follower.next)
+
+    async def _pretrain(self, training: Training) -> None:
+        _log.info("pre-training the first model", clicks=training.gathered)
+        manifest = await self._work(training.pretrain, _tell_progress)
+        await self._announce(manifest)
+        await self._checkpoint(training)
+
+    async def _tick(self) -> None:
+        """Publishing and saving by the clock; also while no examples come."""
+        trainer = self.settings.trainer
+        while True:
+            await asyncio.sleep(0.5)
+            training = self._training
+            if training is None:
+                continue
+            async with self._busy:
+                await self._fold(training)
+                await self._follow_operator(training)
+                now = time.monotonic()
+                if now - self._published_at >= trainer.publish_every_s:
+                    await self._publish(training)
+                if now - self._saved_at >= trainer.checkpoint_every_s and self._unsaved:
+                    await self._checkpoint(training)
+                for model, recall in zip(("eddyline", "decayed-popularity"), training.recall().values(), strict=False):
+                    self.metrics.recall_at_20.labels(model).set(recall)
+                if training.learner is not None:
+                    self.metrics.buffer_examples.set(len(training.learner.buffer))
+
+    async def _publish(self, training: Training) -> None:
+        manifest, reason = await self._work(training.publish)
+        if manifest is not None:
+            await self._announce(manifest)
+            await self._checkpoint(training)
+        elif reason:
+            self.metrics.versions_rejected.inc()
+            self._published_at = time.monotonic()
+            _log.warning("a version failed acceptance, the current one stays", reason=reason)
+
+    async def _announce(self, manifest: Manifest) -> None:
+        await self._outbox.deliver([Message(self.topics.models, manifest.encode(), manifest.name.encode())])
+        self._published_at = time.monotonic()
+        self.metrics.versions_published.inc()
+        self.metrics.model_version.set(manifest.version)
+        _log.info("published a version", version=manifest.version, cause=manifest.cause, **_rounded(manifest.metrics))
+
+    async def _follow_operator(self, training: Training) -> None:
+        """Take up what `eddyline model promote` or `rollback`, or another trainer, announced."""
+        if self._models is None:
+            return
+        manifest = newest_manifest(await self._models.poll(timeout_ms=0), self.settings.model_store.name)
+        if manifest is None:
+            return
+        try:
+            if await self._work(training.follow, manifest):
+                _log.info("learning on from another version", version=manifest.version, cause=manifest.cause)
+        except CorruptModel as error:
+            _log.error("refused a model, the current one stays", version=manifest.version, reason=str(error))
+
+    async def _checkpoint(self, training: Training) -> None:
+        """Save, then acknowledge what is saved."""
+        offset = await self._work(training.checkpoint)
+        rest = []
+        for event in self._unsaved:
+            if event.message.offset <= offset:
+                event.ack()
+            else:
+                rest.append(event)
+        self._unsaved = rest
+        self._saved_at = time.monotonic()
+
+    async def _confirm(self, erased: list[Erased]) -> None:
+        receipts = [
+            Receipt(
+                user_hash=f"{one.user:016x}", by="trainer", at_ms=time.time_ns() // 1_000_000,
+                examples=one.examples, clicks=one.clicks,
+            )
+            for one in erased
+        ]  # fmt: skip
+        await self._outbox.deliver([Message(self.topics.erasures, receipt.encode()) for receipt in receipts])
+
+    async def _revoked(self, app: Any, revoked: Any, **_: Any) -> None:
+        async with self._busy:
+            await self._stand_by()
+
+    async def _stand_by(self) -> None:
+        """Drop what is in memory: another trainer may go on from the checkpoint now."""
+        self._training = None
+        self._unsaved = []
+        for follower in (self._follower, self._models):
+            if follower is not None:
+                await follower.stop()
+        self._follower = self._models = None
+
+    async def _work(self, work: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def _guarded(self, work: Any) -> None:
+        try:
+            await work()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+
+def _tell_progress(share: float, text: str) -> None:
+    if "held-out" in text:
+        _log.info("pre-training", done=f"{share:.0%}", state=text)
+
+
+def _rounded(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in metrics.items()}
+
+
+def run(settings: Settings) -> None:
+    """Run one trainer until SIGTERM or SIGINT.
+
+    Raises:
+        EddylineError: it cannot go on; the message says why.
+    """
+    torch.set_num_threads(1)  # at these sizes more threads are slower
+    wait_for_broker(settings.kafka, None, lambda line: _log.warning(line))
+    (settings.state.folder / "trainer").mkdir(parents=True, exist_ok=True)
+
+    async def work() -> None:
+        await run_service(Trainer(settings), on_ready=lambda: _log.info("ready"))
+
+    asyncio.run(work())
+    _log.info("stopped")

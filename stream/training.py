@@ -1,0 +1,280 @@
+"""Training: the trainer's work without Kafka. All of it runs in one thread.
+
+Clicks are gathered from the examples until there are enough to pre-train the first model on; from then on each
+example is scored, then learned from. What is needed to go on after a crash is one checkpoint, written atomically.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import structlog
+
+from eddyline.model.acceptance import Acceptance
+from eddyline.model.checkpoint import Manifest, ModelStore
+from eddyline.model.counts import Counts
+from eddyline.model.learner import Learner
+from eddyline.model.model import Model
+from eddyline.model.versions import counts_from_arrays, counts_to_arrays, model_from_arrays, model_to_arrays
+from eddyline.replay.pretrain import ClickLog, pretrain
+from eddyline.state.evidence import Evidence
+from eddyline.state.examples import Examples
+from eddyline.stream.config import Settings
+from eddyline.stream.models import load_model, starting_point
+
+__all__ = ["Erased", "Training"]
+
+_log = structlog.get_logger()
+_CHECKPOINT = "trainer"
+
+
+@dataclass(frozen=True)
+class Erased:
+    """How many examples and gathered clicks of a user were erased."""
+
+    user: int
+    examples: int
+    clicks: int
+
+
+class Training:
+    """What the trainer knows.
+
+    Args:
+        settings: all of them.
+        store: where versions and the checkpoint are kept.
+
+    Attributes:
+        evidence_offset: the first offset of the evidence that is not folded yet; None before any.
+        examples_offset: the last offset of the examples that is learned from, -1 before any.
+    """
+
+    def __init__(self, settings: Settings, store: ModelStore) -> None:
+        self.settings = settings
+        self._store = store
+        self.counts = Counts(settings.counts)
+        self.evidence_offset: int | None = None
+        self.examples_offset = -1
+        self.current: Model | None = None
+        self.learner: Learner | None = None
+        self._acceptance = Acceptance(settings.acceptance)
+        self._users: list[np.ndarray[Any, np.dtype[np.uint64]]] = []
+        self._items: list[np.ndarray[Any, np.dtype[np.uint64]]] = []
+        self.gathered = 0
+        self._pending: list[tuple[int, Examples]] = []
+        self._since_publish = 0
+        self._losses: deque[float] = deque(maxlen=64)
+        self._ranks: deque[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = deque()
+        self._trained_until_ms = 0
+
+    def resume(self, announced: Manifest | None) -> None:
+        """Go on from the checkpoint, or from the announced version, or from nothing.
+
+        Raises:
+            CorruptModel: the checkpoint is damaged.
+        """
+        saved = self._store.load_checkpoint(_CHECKPOINT)
+        if saved is not None:
+            self._restore(*saved)
+            return
+        shape = self.settings.engine.shape
+        model, self.counts, self.evidence_offset = starting_point(
+            self._store, announced, self.settings.counts, shape.dimension
+        )
+        if model.version:
+            self._use(model)
+
+    def fold(self, values: Sequence[bytes], next_offset: int) -> None:
+        """Count what any worker saw."""
+        for value in values:
+            self.counts.fold(Evidence.decode(value))
+        self.evidence_offset = next_offset
+
+    def covers(self, examples: Examples) -> bool:
+        """Whether the counts know every item row that the examples speak of."""
+        return int(examples.pool.max(initial=-1)) < len(self.counts)
+
+    def observe(self, examples: Examples, offset: int) -> list[Erased]:
+        """Take in one message: gather, or score and learn; then erase whom it asks to forget."""
+        if len(examples):
+            self._ranks.append((examples.rank, examples.popular_rank))
+            while sum(len(rank) for rank, _ in self._ranks) - len(self._ranks[0][0]) >= self.settings.trainer.window:
+                self._ranks.popleft()
+            if self.learner is None:
+                self._users.append(examples.user.copy())
+                self._items.append(examples.item.copy())
+                self.gathered += len(examples)
+            else:
+                self._pending.append((offset, examples))
+                if sum(len(one) for _, one in self._pending) >= self.settings.learner.batch:
+                    self._learn(self.learner)
+        if not self._pending:
+            self.examples_offset = offset
+        return [self._forget(int(user)) for user in examples.forget]
+
+    def _learn(self, learner: Learner) -> None:
+        batch = [examples for _, examples in self._pending]
+        current = learner.losses(batch, self.counts, self.current)
+        losses = learner.learn(batch, self.counts)
+        if losses is not None:
+            learned = sum(len(examples) for examples in batch)
+            self._acceptance.score(losses.score, current, learned)
+            self._losses.append(losses.score)
+            self._since_publish += learned
+            self._trained_until_ms = time.time_ns() // 1_000_000
+        self.examples_offset = self._pending[-1][0]
+        self._pending.clear()
+
+    def _forget(self, user: int) -> Erased:
+        """Erase a user from everything kept here, waiting examples included."""
+        if self.learner is not None and self._pending:
+            self._learn(self.learner)  # they come before the erasure, so they are in the buffer when it acts
+        hashed = np.array([user], np.uint64)
+        examples = self.learner.buffer.forget(hashed) if self.learner else 0
+        kept = [users != hashed[0] for users in self._users]
+        clicks = sum(int((~one).sum()) for one in kept)
+        self._users = [users[one] for users, one in zip(self._users, kept, strict=True)]
+        self._items = [items[one] for items, one in zip(self._items, kept, strict=True)]
+        self.gathered -= clicks
+        return Erased(user, examples, clicks)
+
+    @property
+    def may_pretrain(self) -> bool:
+        """Whether enough clicks are gathered for the first model."""
+        return self.learner is None and self.gathered >= self.settings.trainer.pretrain_clicks
+
+    def pretrain(self, on_progress: Callable[[float, str], None]) -> Manifest:
+        """Train the first model on the clicks gathered, and store it."""
+        log = ClickLog(np.concatenate(self._users), np.concatenate(self._items))
+        settings = self.settings
+        trained = pretrain(
+            log,
+            self.counts,
+            settings.engine.shape,
+            settings.pretrain,
+            window=settings.engine.ranking.long_term_items,
+            on_progress=on_progress,
+        )
+        self._trained_until_ms = time.time_ns() // 1_000_000
+        manifest = self._save(trained.model, "pretrain", {"held_out_loss": trained.loss}, trained.clicks)
+        self._users.clear()
+        self._items.clear()
+        self.gathered = 0
+        self._use(replace(trained.model, version=manifest.version, trained_until_ms=self._trained_until_ms))
+        return manifest
+
+    def _use(self, model: Model) -> None:
+        """Learn on from a version that is published."""
+        settings = self.settings
+        if self.learner is None:
+            self.learner = Learner(settings.learner, settings.engine.shape, settings.engine.ranking.long_term_items, model)
+        else:
+            self.learner.start_from(model)
+        self.current = model
+        self._acceptance.clear()
+        self._since_publish = 0
+
+    def publish(self) -> tuple[Manifest | None, str]:
+        """Store the weights of now as a version if they pass acceptance; the reason either way.
+
+        A version that fails is dropped: learning goes on from the one that is published.
+        """
+        learner, current = self.learner, self.current
+        if learner is None or current is None or self._since_publish < self.settings.trainer.publish_examples:
+            return None, ""
+        candidate = learner.snapshot(0, self._trained_until_ms)
+        verdict = self._acceptance.decide(candidate)
+        if not verdict.accepted:
+            learner.start_from(current)
+            self._acceptance.clear()
+            self._since_publish = 0
+            return None, verdict.reason
+        manifest = self._save(
+            candidate, "online", {"loss": verdict.loss, "current_loss": verdict.current_loss}, learner.learned
+        )
+        self.current = replace(candidate, version=manifest.version)
+        self._acceptance.clear()
+        self._since_publish = 0
+        return manifest, verdict.reason
+
+    def follow(self, manifest: Manifest) -> bool:
+        """Go on from a version that an operator promoted; False if it is the current one already."""
+        if self.current is not None and manifest.version == self.current.version:
+            return False
+        self._use(load_model(self._store, manifest))
+        return True
+
+    def _save(
+        self, model: Model, cause: Literal["pretrain", "online"], metrics: dict[str, float], learned: int
+    ) -> Manifest:
+        recall = self.recall()
+        version = self._store.next_version()
+        manifest = self._store.save(
+            {"weights": model_to_arrays(model), "counts": counts_to_arrays(self.counts)},
+            version=version,
+            parent=self.current.version if self.current else 0,
+            created_ms=time.time_ns() // 1_000_000,
+            trained_until_ms=self._trained_until_ms,
+            cause=cause,
+            encoder=f"{model.encoder_id:016x}",
+            items=len(self.counts),
+            examples=learned,
+            evidence_offset=self.evidence_offset or 0,
+            metrics={name: float(value) for name, value in (metrics | recall).items() if np.isfinite(value)},
+        )
+        self._store.prune(self._store.settings.keep, protect=[self.current.version] if self.current else [])
+        return manifest
+
+    def recall(self) -> dict[str, float]:
+        """Recall@20 on the newest window, of the lists as served and of decayed popularity on the same clicks."""
+        if not self._ranks:
+            return {}
+        ranks = (np.concatenate(one) for one in zip(*self._ranks, strict=True))
+        ours, popular = (float(((rank > 0) & (rank <= 20)).mean()) for rank in ranks)
+        return {"recall@20": ours, "recall@20 decayed-popularity": popular}
+
+    def checkpoint(self) -> int:
+        """Write everything needed to go on; returns the last examples offset it contains."""
+        arrays = {f"counts.{name}": array for name, array in counts_to_arrays(self.counts).items()}
+        metadata: dict[str, Any] = {
+            "evidence_offset": self.evidence_offset,
+            "examples_offset": self.examples_offset,
+            "trained_until_ms": self._trained_until_ms,
+            "since_publish": self._since_publish,
+            "version": self.current.version if self.current else 0,
+        }
+        if self.learner is not None and self.current is not None:
+            weights = self.learner.snapshot(self.current.version, self._trained_until_ms)
+            state, metadata["learner"] = self.learner.to_arrays()
+            arrays |= {f"weights.{name}": array for name, array in model_to_arrays(weights).items()}
+            arrays |= {f"current.{name}": array for name, array in model_to_arrays(self.current).items()}
+            arrays |= {f"learner.{name}": array for name, array in state.items()}
+        elif self._users:
+            arrays["gathered.user"] = np.concatenate(self._users)
+            arrays["gathered.item"] = np.concatenate(self._items)
+        self._store.save_checkpoint(_CHECKPOINT, arrays, metadata)
+        return self.examples_offset
+
+    def _restore(self, arrays: dict[str, Any], metadata: dict[str, Any]) -> None:
+        def part(name: str) -> dict[str, Any]:
+            return {key.removeprefix(f"{name}."): a for key, a in arrays.items() if key.startswith(f"{name}.")}
+
+        self.counts = counts_from_arrays(part("counts"), self.settings.counts)
+        self.evidence_offset = metadata["evidence_offset"]
+        self.examples_offset = metadata["examples_offset"]
+        if "learner" in metadata:
+            version, until = metadata["version"], metadata["trained_until_ms"]
+            self._use(model_from_arrays(part("weights"), version, until))
+            self.current = model_from_arrays(part("current"), version, until)
+            if self.learner is not None:
+                self.learner.restore(part("learner"), metadata["learner"])
+        elif "gathered.user" in arrays:
+            self._users, self._items = [arrays["gathered.user"]], [arrays["gathered.item"]]
+            self.gathered = len(arrays["gathered.user"])
+        self._trained_until_ms = metadata["trained_until_ms"]
+        self._since_publish = metadata["since_publish"]

@@ -1,0 +1,363 @@
+"""The worker: a Faust agent that turns clicks into states, evidence, examples and lists.
+
+For each micro-batch, in this order: evidence, examples and dead letters are acknowledged; then the states'
+changelog, and the states are written; then the lists are acknowledged; only then may the offsets be committed.
+Whatever a crash leaves undone comes again, and what was done already is recognised by its offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from typing import Any
+
+import structlog
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from eddyline.model.checkpoint import Manifest, ModelStore
+from eddyline.state.errors import CorruptModel, EddylineError
+from eddyline.state.examples import Examples
+from eddyline.state.records import hash_id
+from eddyline.state.retention import idle_users
+from eddyline.state.rocks_store import RocksStateStore
+from eddyline.stream.config import Settings
+from eddyline.stream.dlq import dead_letter_headers
+from eddyline.stream.erasure import Receipt
+from eddyline.stream.faust_app import build_app, run_service
+from eddyline.stream.follow import Follower
+from eddyline.stream.kafka import wait_for_broker
+from eddyline.stream.microbatch import DeadClick, Forget, MicroBatch, User, micro_batches
+from eddyline.stream.models import load_model, newest_manifest, starting_point
+from eddyline.stream.outbox import Message, Outbox
+from eddyline.stream.partitions import Partitions
+from eddyline.stream.serving import Serving
+from eddyline.stream.telemetry import Metrics, serve
+from eddyline.stream.topics import Topics
+
+__all__ = ["Worker", "run"]
+
+_log = structlog.get_logger()
+_SWEEP_ROWS = 1_000
+_STUCK_S = 120.0
+
+
+class Worker:
+    """One worker process.
+
+    Args:
+        settings: all of them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.topics = Topics.of(settings.topics)
+        self.metrics = Metrics()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.app = build_app(
+            settings.kafka,
+            f"{settings.topics.prefix}-workers",
+            settings.state.folder,
+            commit_interval_s=settings.worker.commit_interval_s,
+        )
+        self._outbox = Outbox(settings.kafka)
+        self._model_store = ModelStore(settings.model_store)
+        store = RocksStateStore(settings.state)
+        self.partitions = Partitions(store, settings.kafka, self.topics.states, self._outbox)
+        # All model work happens in this thread, one thing after the other.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._busy = asyncio.Lock()
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._active: OrderedDict[User, None] = OrderedDict()  # recently active, oldest first
+        self._to_refresh: list[User] = []
+        self._behind = False
+        self._processed: dict[int, int] = {}
+        self._moved_on = time.monotonic()
+        self._lag = 0
+        clicks = self.app.topic(self.topics.clicks, key_serializer="raw", value_serializer="raw")
+        self.app.agent(clicks, name="clicks")(self._consume)
+        self.app.on_partitions_assigned.connect(self._assigned)
+        self.app.on_partitions_revoked.connect(self._revoked)
+
+    async def start(self) -> None:
+        """Load the newest model and its counts, and fold the evidence since, before the first click is taken."""
+        settings = self.settings
+        await self._outbox.start()
+        self._models = Follower(settings.kafka, self.topics.models)
+        await self._models.start()
+        records = [record async for polled in self._models.to_end() for record in polled]
+        announced = newest_manifest(records, settings.model_store.name)
+        model, counts, offset = await asyncio.to_thread(
+            starting_point, self._model_store, announced, settings.counts, settings.engine.shape.dimension
+        )
+        self.serving = Serving(settings.engine, settings.clicks, model, counts)
+        self._evidence = Follower(settings.kafka, self.topics.evidence, offset)
+        await self._evidence.start()
+        async for polled in self._evidence.to_end():
+            await self._model_work(self.serving.fold, [record.value for record in polled if record.value])
+        self._server = serve(settings.telemetry, self.metrics, self.healthy)
+        self._follow_model(model.version, model.trained_until_ms)
+        for loop in (self._fold, self._swap, self._refresh, self._sweep, self._watch):
+            self._tasks.append(asyncio.create_task(self._guarded(loop)))
+
+    async def drain(self) -> None:
+        """Finish the micro-batch under way, take no other, commit."""
+        self._stopping = True
+        async with self._busy:
+            await self.app.consumer.commit()
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for follower in ("_evidence", "_models"):
+            if hasattr(self, follower):
+                await getattr(self, follower).stop()
+        await self._outbox.stop()
+        self._thread.shutdown(cancel_futures=True)
+        self.partitions.close_all()
+        if getattr(self, "_server", None) is not None:
+            self._server.close()
+
+    def healthy(self) -> bool:
+        """Whether clicks are being taken as long as there are any."""
+        return not self.failed.done() and (not self._lag or time.monotonic() - self._moved_on < _STUCK_S)
+
+    async def _consume(self, stream: Any) -> None:
+        """The agent. An exception would make Faust go on with the next batch, so it fails the worker instead."""
+        worker = self.settings.worker
+        async with aclosing(stream.take_events(worker.micro_batch, within=worker.within_s)) as batches:
+            async for events in batches:
+                async with self._busy:
+                    if self._stopping or self.failed.done():
+                        break
+                    try:
+                        await self._process(events)
+                    except Exception as error:
+                        self._fail(error)
+                        break
+        if self.failed.done():
+            await asyncio.Event().wait()  # until the app stops
+
+    async def _process(self, events: Sequence[Any]) -> None:
+        generation = self.app.consumer_generation_id
+        live = [event for event in events if event.message.generation_id == generation]
+        for event in live:
+            # `take_events` acknowledges whatever happens; this reference keeps what was not done from being
+            # committed. It is given back at the end.
+            event.message.incref()
+        messages = [event.message for event in live]
+        for partition in {message.partition for message in messages}:
+            await self.partitions.open(partition)
+        parts, dead = micro_batches(messages, self.settings.clicks)
+        await self._bury(dead)
+        for part in parts:
+            if isinstance(part, Forget):
+                await self._forget(part.user)
+            else:
+                await self._apply(part)
+        for event in live:
+            self._processed[event.message.partition] = event.message.offset + 1
+            event.ack()
+        self._behind = len(events) >= self.settings.worker.micro_batch
+        self._moved_on = time.monotonic()
+
+    async def _apply(self, batch: MicroBatch) -> None:
+        users = list(batch.users)
+        states = self.partitions.read(users)
+        began = time.perf_counter()
+        served = await self._model_work(self.serving.apply, batch, states)
+        self.metrics.step_seconds.observe(time.perf_counter() - began)
+        first = [Message(self.topics.evidence, served.evidence)] if served.evidence else []
+        first += [Message(self.topics.examples, examples) for examples in served.examples]
+        await self._outbox.deliver(first)
+        if served.applied:
+            await self.partitions.write(dict(zip(users, served.states, strict=True)))
+        await self._publish(users, served.lists, "click" if self.serving.engine.model.version else "fallback")
+        now_ms = time.time() * 1000
+        for arrived_ms in batch.arrived_ms:
+            self.metrics.click_to_list_seconds.observe(max(0.0, now_ms - arrived_ms) / 1000)
+        self.metrics.clicks.inc(served.applied)
+        self.metrics.redelivered.inc(len(batch.clicks) - served.applied)
+        for user in users:
+            self._active[user] = None
+            self._active.move_to_end(user)
+        while len(self._active) > self.settings.worker.refresh_users:
+            self._active.popitem(last=False)
+
+    async def _publish(self, users: Sequence[User], lists: Sequence[bytes], cause: str) -> None:
+        topic = self.topics.recommendations
+        await self._outbox.deliver(
+            [Message(topic, record, user.key, user.partition) for user, record in zip(users, lists, strict=True)]
+        )
+        self.metrics.lists.labels(cause).inc(len(lists))
+
+    async def _bury(self, dead: Sequence[DeadClick]) -> None:
+        await self._outbox.deliver(
+            [
+                Message(
+                    self.topics.dlq,
+                    click.value,
+                    click.key,
+                    0,
+                    dead_letter_headers(
+                        self.topics.clicks, click.partition, click.offset, "decode", click.error.reason,
+                        field=click.error.field,
+                    ),
+                )
+                for click in dead
+            ]
+        )  # fmt: skip
+        self.metrics.dead_letters.inc(len(dead))
+
+    async def _forget(self, user: User) -> None:
+        """Erase a user: examples first, then state and list; each with a tombstone, whether there was one or not."""
+        known = self.partitions.read([user])[0] is not None
+        user_hash = hash_id(user.key.decode(errors="replace"))
+        await self._outbox.deliver([Message(self.topics.examples, Examples.of_forgotten([user_hash]).encode())])
+        await self._erase([user])
+        receipt = Receipt(
+            user_hash=f"{user_hash:016x}", by="worker", at_ms=time.time_ns() // 1_000_000,
+            partition=user.partition, states=int(known),
+        )  # fmt: skip
+        await self._outbox.deliver([Message(self.topics.erasures, receipt.encode())])
+
+    async def _erase(self, users: Sequence[User]) -> None:
+        await self.partitions.write(dict.fromkeys(users))
+        await self._outbox.deliver(
+            [Message(self.topics.recommendations, None, user.key, user.partition) for user in users]
+        )
+        for user in users:
+            self._active.pop(user, None)
+
+    async def _model_work(self, work: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def _fold(self) -> None:
+        """Evidence of all workers into the counts."""
+        while True:
+            records = await self._evidence.poll()
+            await self._model_work(self.serving.fold, [record.value for record in records if record.value])
+            self.metrics.evidence_lag.set(self._evidence.lag)
+
+    async def _swap(self) -> None:
+        """Take announced versions into use. Loading happens beside serving, the swap between two micro-batches."""
+        while True:
+            manifest = newest_manifest(await self._models.poll(), self.settings.model_store.name)
+            if manifest is None or manifest.version == self.serving.engine.model.version:
+                continue
+            try:
+                model = await asyncio.to_thread(load_model, self._model_store, manifest)
+            except (CorruptModel, EddylineError) as error:
+                _log.error("refused a model, the current one stays", version=manifest.version, reason=str(error))
+                continue
+            await self._model_work(self.serving.swap, model)
+            self._to_refresh = list(self._active)
+            self.metrics.model_swaps.inc()
+            self._follow_model(manifest.version, manifest.trained_until_ms)
+            _log.info("took a model into use", version=manifest.version, cause=manifest.cause)
+
+    def _follow_model(self, version: int, trained_until_ms: int) -> None:
+        self.metrics.model_version.set(version)
+        self.metrics.model_age_seconds.set_function(
+            lambda: max(0.0, time.time() - trained_until_ms / 1000) if version else 0.0
+        )
+
+    async def _refresh(self) -> None:
+        """New lists for recently active users after a swap, newest first, as far as clicks leave room."""
+        worker = self.settings.worker
+        while True:
+            await asyncio.sleep(worker.refresh_batch / worker.refresh_per_s)
+            if self._behind or not self._to_refresh or self._busy.locked():
+                continue
+            async with self._busy:
+                chosen = [self._to_refresh.pop() for _ in range(min(worker.refresh_batch, len(self._to_refresh)))]
+                users = [user for user in chosen if user.partition in self.partitions.owned]
+                found = zip(users, self.partitions.read(users), strict=True)
+                known = {user: state for user, state in found if state is not None}
+                if known:
+                    lists = await self._model_work(self.serving.recommend, list(known), list(known.values()))
+                    await self._publish(list(known), lists, "refresh")
+
+    async def _sweep(self) -> None:
+        """Forget users who have been idle for longer than the settings say, a slice at a time."""
+        idle_days = self.settings.state.idle_days
+        at: dict[int, bytes | None] = {}
+        while idle_days is not None:
+            await asyncio.sleep(self.settings.worker.sweep_interval_s)
+            for partition in list(self.partitions.owned):
+                async with self._busy:
+                    if partition not in self.partitions.owned:
+                        continue
+                    rows = self.partitions.owned[partition].scan(at.get(partition), _SWEEP_ROWS)
+                    at[partition] = rows[-1][0] + b"\0" if len(rows) == _SWEEP_ROWS else None
+                    shape, now_ms = self.settings.engine.shape, self.serving.counts.clock_ms
+                    idle = [User(partition, key) for key in idle_users(rows, shape, now_ms, idle_days)]
+                    if idle:
+                        await self._erase(idle)
+                        _log.info("forgot idle users", partition=partition, users=len(idle))
+
+    async def _watch(self) -> None:
+        """Lag and sizes for the metrics."""
+        while True:
+            await asyncio.sleep(1.0)
+            lag = 0
+            for tp in self.app.consumer.assignment():
+                if tp.topic == self.topics.clicks and tp.partition in self._processed:
+                    lag += max(0, (self.app.consumer.highwater(tp) or 0) - self._processed[tp.partition])
+            self._lag = lag
+            self.metrics.lag_clicks.set(lag)
+            self.metrics.users.set(self.partitions.users)
+            self.metrics.seconds_since_last_click.set(time.monotonic() - self._moved_on)
+
+    async def _assigned(self, app: Any, assigned: Any, **_: Any) -> None:
+        partitions = sorted(tp.partition for tp in assigned if tp.topic == self.topics.clicks)
+        _log.info("partitions assigned", partitions=partitions)
+        self._tasks.append(asyncio.create_task(self._guarded(self._open_all, partitions)))
+
+    async def _open_all(self, partitions: Sequence[int]) -> None:
+        async with self._busy:
+            for partition in partitions:
+                await self.partitions.open(partition)
+        _log.info("ready", partitions=list(partitions), users=self.partitions.users)
+
+    async def _revoked(self, app: Any, revoked: Any, **_: Any) -> None:
+        """Give partitions up once the micro-batch under way is finished."""
+        async with self._busy:
+            for tp in revoked:
+                if tp.topic == self.topics.clicks:
+                    self.partitions.close(tp.partition)
+                    self._processed.pop(tp.partition, None)
+
+    async def _guarded(self, work: Any, *arguments: Any) -> None:
+        try:
+            await work(*arguments)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+
+def run(settings: Settings) -> None:
+    """Run one worker until SIGTERM or SIGINT.
+
+    Raises:
+        EddylineError: it cannot go on; the message says why.
+    """
+    torch.set_num_threads(1)  # at these sizes more threads are slower
+    wait_for_broker(settings.kafka, None, lambda line: _log.warning(line))
+    settings.state.folder.mkdir(parents=True, exist_ok=True)
+
+    async def work() -> None:
+        await run_service(Worker(settings))
+
+    asyncio.run(work())
+    _log.info("stopped")

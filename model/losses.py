@@ -104,7 +104,7 @@ def replayed_rows(old: npt.NDArray[np.void]) -> Served:
 
 
 def _tensor(array: npt.NDArray[np.generic]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    return torch.from_numpy(np.array(array, np.float32))  # a copy: what came off the wire is read-only
 
 
 def make_pool(

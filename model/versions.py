@@ -24,11 +24,12 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 _ENCODER = ("items", "inputs", "w_x", "w_h", "bias")
 
 
-def model_to_arrays(model: Model) -> dict[str, npt.NDArray[Any]]:
-    """The weights of a model; version and times belong to its manifest."""
+def model_to_arrays(model: Model, counts: Counts) -> dict[str, npt.NDArray[Any]]:
+    """The weights of a model, with the hashes of the items that its rows stand for."""
     arrays: dict[str, npt.NDArray[Any]] = {
         f"network.{name}": tensor.detach().numpy() for name, tensor in model.network.state_dict().items()
     }
+    arrays["items.hash"] = counts.hashes[: len(model.items)].copy()
     arrays["items.vector"] = model.items.vector.numpy()
     arrays["items.bias"] = model.items.bias.numpy()
     if model.encoder is not None:

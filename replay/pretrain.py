@@ -35,6 +35,7 @@ class PretrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(8, ge=1, description="Most passes over the clicks; early stopping may end sooner")
+    least_steps: int = Field(400, ge=1, description="Training steps allowed for at least: more passes where clicks are few")
     batch: int = Field(640, ge=16, description="Clicks per training step")
     rate: float = Field(2e-3, gt=0, description="Adam rate, after 100 steps of warm-up, falling linearly")
     dropout: float = Field(0.3, ge=0, lt=1, description="Dropout of the input embeddings and hidden states")
@@ -155,7 +156,8 @@ def _pretrain(
     model = _Sequences(len(counts), settings.buckets, shape, settings.dropout)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.rate, betas=(0.9, 0.98))
     batches = _batches(stretches, settings.batch)
-    steps = settings.epochs * len(batches)
+    epochs = max(settings.epochs, -(-settings.least_steps // max(1, len(batches))))
+    steps = epochs * len(batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min((step + 1) / 100, max(0.0, 1 - step / max(1, steps)))
     )
@@ -163,7 +165,7 @@ def _pretrain(
     sampler = _Sampler(draw / draw.sum(), clicks / max(1.0, clicks.sum()), settings.negatives, random)
     best, best_epoch, best_state = np.inf, 0, model.state_dict()
     done = 0
-    for epoch in range(1, settings.epochs + 1):
+    for epoch in range(1, epochs + 1):
         model.train()
         for b in random.permutation(len(batches)):
             loss, count = _loss(model, batches[b], rows, 0, boundary, sampler, settings.buckets, random)
@@ -175,9 +177,9 @@ def _pretrain(
                 optimiser.step()
             schedule.step()
             if done % 20 == 0:
-                on_progress(done / steps, f"epoch {epoch}/{settings.epochs}, loss {loss.item():.3f}")
+                on_progress(done / steps, f"epoch {epoch}/{epochs}, loss {loss.item():.3f}")
         held = _evaluate(model, batches, rows, boundary, torch.from_numpy(clicks > 0))
-        on_progress(done / steps, f"epoch {epoch}/{settings.epochs}, held-out loss {held:.3f}")
+        on_progress(done / steps, f"epoch {epoch}/{epochs}, held-out loss {held:.3f}")
         if held >= best:
             break
         best, best_epoch = held, epoch

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import jgo
 import structlog
-from jgo.config import GlobalSettings
 
 from eddyline.state.errors import BrokerUnreachable
 
@@ -31,6 +29,9 @@ def kafka_classpath() -> str:
     Raises:
         BrokerUnreachable: they cannot be fetched.
     """
+    import jgo  # noqa: PLC0415 (slow to import, and every command reads the broker's settings)
+    from jgo.config import GlobalSettings  # noqa: PLC0415
+
     cache = Path(GlobalSettings.load().repo_cache)
     cache.mkdir(parents=True, exist_ok=True)
     # One process at a time: two that download the same jar would read each other's half.

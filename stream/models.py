@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import structlog
 
 from eddyline.model.checkpoint import Manifest, ModelStore
@@ -56,13 +57,26 @@ def newest_manifest(records: Sequence[Record], name: str) -> Manifest | None:
     return found
 
 
-def load_model(store: ModelStore, manifest: Manifest) -> Model:
+def load_model(store: ModelStore, manifest: Manifest, counts: Counts | None = None) -> Model:
     """The weights a manifest names, checked.
 
+    Args:
+        store: where they are.
+        manifest: what they must be.
+        counts: the counts they are to stand beside; their item rows must be the same ones.
+
     Raises:
-        CorruptModel: the files are not what the manifest says.
+        CorruptModel: the files are not what the manifest says, or the rows are of other evidence.
     """
     arrays = store.load(manifest.version, "weights", manifest)
+    if counts is not None:
+        theirs, ours = arrays["items.hash"], counts.hashes
+        both = min(len(theirs), len(ours))
+        if not np.array_equal(theirs[:both], ours[:both]):
+            raise CorruptModel(
+                f"version {manifest.version} was trained on other evidence than this stream's, its item rows differ: "
+                "use it with a new topic prefix, or promote a version of this stream"
+            )
     return model_from_arrays(arrays, manifest.version, manifest.trained_until_ms)
 
 

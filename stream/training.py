@@ -206,7 +206,7 @@ class Training:
         """Go on from a version that an operator promoted; False if it is the current one already."""
         if self.current is not None and manifest.version == self.current.version:
             return False
-        self._use(load_model(self._store, manifest))
+        self._use(load_model(self._store, manifest, self.counts))
         return True
 
     def _save(
@@ -215,7 +215,7 @@ class Training:
         recall = self.recall()
         version = self._store.next_version()
         manifest = self._store.save(
-            {"weights": model_to_arrays(model), "counts": counts_to_arrays(self.counts)},
+            {"weights": model_to_arrays(model, self.counts), "counts": counts_to_arrays(self.counts)},
             version=version,
             parent=self.current.version if self.current else 0,
             created_ms=time.time_ns() // 1_000_000,
@@ -251,8 +251,8 @@ class Training:
         if self.learner is not None and self.current is not None:
             weights = self.learner.snapshot(self.current.version, self._trained_until_ms)
             state, metadata["learner"] = self.learner.to_arrays()
-            arrays |= {f"weights.{name}": array for name, array in model_to_arrays(weights).items()}
-            arrays |= {f"current.{name}": array for name, array in model_to_arrays(self.current).items()}
+            arrays |= {f"weights.{name}": array for name, array in model_to_arrays(weights, self.counts).items()}
+            arrays |= {f"current.{name}": array for name, array in model_to_arrays(self.current, self.counts).items()}
             arrays |= {f"learner.{name}": array for name, array in state.items()}
         elif self._users:
             arrays["gathered.user"] = np.concatenate(self._users)

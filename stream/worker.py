@@ -253,7 +253,7 @@ class Worker:
             if manifest is None or manifest.version == self.serving.engine.model.version:
                 continue
             try:
-                model = await asyncio.to_thread(load_model, self._model_store, manifest)
+                model = await asyncio.to_thread(load_model, self._model_store, manifest, self.serving.counts)
             except (CorruptModel, EddylineError) as error:
                 _log.error("refused a model, the current one stays", version=manifest.version, reason=str(error))
                 continue

@@ -20,6 +20,7 @@ from eddyline.stream.cli import (
     cluster,
     config,
     dead_letters,
+    demo,
     models,
     recommendations,
     services,
@@ -41,7 +42,7 @@ app = App(
     default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
     suppress_keyboard_interrupt=False,
 )
-for _group in (services, clicks, recommendations, models, users, dead_letters, cluster, config):
+for _group in (demo, services, clicks, recommendations, models, users, dead_letters, cluster, config):
     _group.register(app)
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from eddyline.state.errors import ConfigurationError
-from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, Skipped, clicks_of
+from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, Skipped, logged_clicks, made_up_clicks
 from eddyline.stream.cli.options import DEFAULTS, Options
-from eddyline.stream.cli.output import progress, talk
-
-if TYPE_CHECKING:
-    from eddyline.state.records import Click
+from eddyline.stream.cli.output import talk
 
 __all__ = ["register"]
 
@@ -57,47 +53,23 @@ def publish(
     factor = _factor(speed)
     settings = options.connected()
 
+    from eddyline.stream.cli.progress import progress  # noqa: PLC0415
     from eddyline.stream.publish import publish as send  # noqa: PLC0415
     from eddyline.stream.topics import Topics  # noqa: PLC0415
 
     names = Topics.of(settings.topics)
     skipped = Skipped(log) if log is not None and skip_bad else None
-    source, total = _log(log, columns, limit, skipped) if log is not None else _made_up(clicks, seed, limit)
+    source, total = (
+        logged_clicks(log, columns, limit, skipped)
+        if log is not None
+        else made_up_clicks(clicks, seed, limit)
+    )
     with progress("clicks", total) as advance:
         sent = send(source, settings.kafka, names, rate=rate, speed=factor, on_progress=advance)
     if skipped is not None:
         skipped.tell()
     talk(f"published {sent.clicks:,} clicks to {names.clicks} ({sent.clicks_per_s:,.0f}/s)")
     return _INTERRUPTED if sent.interrupted else 0
-
-
-def _log(
-    log: Path, columns: LogColumns, limit: int | None, skipped: Skipped | None
-) -> tuple[Iterable[Click], int | None]:
-    from eddyline.replay.logs import estimate_rows  # noqa: PLC0415
-
-    rows = estimate_rows(log)
-    total = min(rows, limit) if rows is not None and limit is not None else rows or limit
-    return clicks_of(log, columns, limit=limit, skipped=skipped), total
-
-
-def _made_up(clicks: int | None, seed: int | None, limit: int | None) -> tuple[Iterable[Click], int]:
-    from itertools import islice  # noqa: PLC0415
-
-    from pydantic import ValidationError  # noqa: PLC0415
-
-    from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks  # noqa: PLC0415
-
-    given = {"clicks": clicks, "seed": seed}
-    try:
-        made_up = SyntheticSettings.model_validate(
-            {key: one for key, one in given.items() if one is not None}
-        )
-    except ValidationError as error:
-        detail = error.errors()[0]
-        raise ConfigurationError(f"publish: --{detail['loc'][0]}: {detail['msg']}") from error
-    total = made_up.clicks if limit is None else min(made_up.clicks, limit)
-    return islice(synthetic_clicks(made_up), total), total
 
 
 def _factor(speed: str | None) -> float | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
-from eddyline.stream.cli.output import print_json, print_table, progress, talk
+from eddyline.stream.cli.output import print_json, print_table, talk
 
 if TYPE_CHECKING:
     from eddyline.stream.dlq import DeadLetter
@@ -68,6 +68,7 @@ def replay(
     """Send the dead letters to the clicks topic again, each once."""
     settings = options.connected()
 
+    from eddyline.stream.cli.progress import progress  # noqa: PLC0415
     from eddyline.stream.dlq import replay_dead_letters  # noqa: PLC0415
     from eddyline.stream.topics import Topics  # noqa: PLC0415
 

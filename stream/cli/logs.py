@@ -1,4 +1,4 @@
-"""The flags that say how a log file is to be read; shared by the commands that take one."""
+"""Where the clicks of a command come from: a log and the flags that say how to read it, or a made-up stream."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from eddyline.state.errors import ConfigurationError
 from eddyline.stream.cli.output import talk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from eddyline.state.records import Click
 
-__all__ = ["DEFAULT_COLUMNS", "LogColumns", "Skipped", "clicks_of"]
+__all__ = ["DEFAULT_COLUMNS", "LogColumns", "Skipped", "logged_clicks", "made_up_clicks"]
 
 _GROUP = Group("Columns of the log", sort_key=5)
 _SHOWN_BAD_ROWS = 5
@@ -67,10 +68,10 @@ class Skipped:
             talk(f"skipped {self.rows} bad rows of {self.log}")
 
 
-def clicks_of(
-    log: Path, columns: LogColumns, *, limit: int | None = None, skipped: Skipped | None = None
-) -> Iterator[Click]:
-    """The clicks of a log file.
+def logged_clicks(
+    log: Path, columns: LogColumns, limit: int | None, skipped: Skipped | None
+) -> tuple[Iterable[Click], int | None]:
+    """The clicks of a log file, and about how many they are, None where nobody can say.
 
     Args:
         log: the file.
@@ -82,6 +83,32 @@ def clicks_of(
         ConfigurationError: there is no such file, or it is not a log.
         LogError: a row is bad.
     """
-    from eddyline.replay.logs import Columns, read_log  # noqa: PLC0415
+    from eddyline.replay.logs import Columns, estimate_rows, read_log  # noqa: PLC0415
 
-    return read_log(log, Columns(**asdict(columns)), limit=limit, on_bad=skipped)
+    rows = estimate_rows(log)
+    total = min(rows, limit) if rows is not None and limit is not None else rows or limit
+    return read_log(log, Columns(**asdict(columns)), limit=limit, on_bad=skipped), total
+
+
+def made_up_clicks(clicks: int | None, seed: int | None, limit: int | None) -> tuple[Iterable[Click], int]:
+    """The clicks of a made-up stream, and how many they are; None takes the stream's own default.
+
+    Raises:
+        ConfigurationError: there is no such stream.
+    """
+    from itertools import islice  # noqa: PLC0415
+
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks  # noqa: PLC0415
+
+    given = {"clicks": clicks, "seed": seed}
+    try:
+        made_up = SyntheticSettings.model_validate(
+            {name: value for name, value in given.items() if value is not None}
+        )
+    except ValidationError as error:
+        detail = error.errors()[0]
+        raise ConfigurationError(f"--{detail['loc'][0]} {detail['input']}: {detail['msg']}") from error
+    total = made_up.clicks if limit is None else min(made_up.clicks, limit)
+    return islice(synthetic_clicks(made_up), total), total

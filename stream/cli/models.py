@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 from cyclopts import App, Parameter
 
 from eddyline.state.errors import CorruptModel, EddylineError
@@ -119,6 +118,8 @@ def rollback(*, as_json: AsJson = False, options: Options = DEFAULTS) -> None:
 def _announce(
     settings: ClientSettings, version: int, cause: Literal["promote", "rollback"], *, as_json: bool
 ) -> None:
+    import msgspec  # noqa: PLC0415
+
     from eddyline.model.checkpoint import ModelStore  # noqa: PLC0415
     from eddyline.stream.models import announce, load_model  # noqa: PLC0415
     from eddyline.stream.topics import Topics  # noqa: PLC0415
@@ -179,6 +180,8 @@ def _in_use_if_known(settings: ClientSettings) -> int | None:
 
 
 def _plain(manifest: Manifest) -> dict[str, object]:
+    import msgspec  # noqa: PLC0415
+
     plain: dict[str, object] = msgspec.to_builtins(manifest)
     return plain
 

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-from rich.text import Text
 
-__all__ = ["Stdout", "print_error", "print_json", "print_table", "progress", "talk"]
+__all__ = ["Stdout", "print_error", "print_json", "print_table", "talk"]
 
 
 class Stdout(Console):
@@ -60,28 +49,3 @@ def print_error(message: str) -> None:
     console = Console(stderr=True, highlight=False)
     for line in message.splitlines() or ["it failed without saying why"]:
         console.print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
-
-
-@contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr, only where a person is looking.
-
-    Yields:
-        The function that takes how many are done so far.
-    """
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _PerSecond(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    ) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
-
-
-class _PerSecond(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")

@@ -1,19 +1,15 @@
-"""`eddyline worker`: the long-running services."""
+"""`eddyline worker` and `eddyline trainer`: the long-running services."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from types import FrameType
+import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from eddyline.state.errors import ConfigurationError, EddylineError
+from eddyline.state.errors import ConfigurationError
 from eddyline.stream.cli.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
@@ -25,8 +21,9 @@ _POLL_S = 0.2
 
 
 def register(app: App) -> None:
-    """Add `eddyline worker`."""
+    """Add `eddyline worker` and `eddyline trainer`."""
     app.command(worker)
+    app.command(trainer)
 
 
 def worker(
@@ -43,58 +40,50 @@ def worker(
 
         run(settings)
     else:
-        run_several([worker_environment(settings, number) for number in range(processes)])
+        _several(settings, processes)
 
 
-def worker_environment(settings: Settings, number: int) -> dict[str, str]:
-    """The environment of one of several workers: a state folder and, where metrics are on, a port of its own."""
-    from eddyline.stream.config import environment  # noqa: PLC0415
+def trainer(*, options: Options = DEFAULTS) -> None:
+    """Learn from the clicks and publish model versions until SIGTERM or Ctrl-C; a second one stands by."""
+    settings = options.all_settings()
 
-    port = settings.telemetry.metrics_port
-    own = settings.model_copy(
-        update={
-            "state": settings.state.model_copy(update={"folder": settings.state.folder / f"worker-{number}"}),
-            "telemetry": settings.telemetry.model_copy(
-                update={"metrics_port": port + number if port else port}
-            ),
-        }
-    )
-    others = {name: text for name, text in os.environ.items() if not name.startswith("EDDYLINE_")}
-    return others | environment(own)
+    from eddyline.stream.trainer import run  # noqa: PLC0415
+
+    run(settings)
 
 
-def run_several(
-    environments: Sequence[Mapping[str, str]],
-    command: Sequence[str] = (sys.executable, "-m", "eddyline.stream.cli", "worker"),
-) -> None:
-    """Run one process per environment until SIGTERM or Ctrl-C, or until one of them ends; then stop them all.
+def _several(settings: Settings, processes: int) -> None:
+    """Run so many workers until SIGTERM or Ctrl-C, or until one of them ends; then stop them all.
 
     Raises:
         EddylineError: one ended by itself. What restarts services restarts them all.
     """
-    stopping = False
+    from eddyline.stream.processes import Child  # noqa: PLC0415
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    running: list[subprocess.Popen[bytes]] = []
+    stopping = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
-        running += [subprocess.Popen(command, env=dict(environ)) for environ in environments]  # noqa: S603
-        while not stopping and all(process.poll() is None for process in running):
-            time.sleep(_POLL_S)
-        ended = [number for number, process in enumerate(running) if process.returncode is not None]
+        with ExitStack() as stack:
+            children = [
+                stack.enter_context(Child(["worker"], one_of_several(settings, number)))
+                for number in range(processes)
+            ]
+            # All at once, before the stack waits for one after the other.
+            for child in children:
+                stack.callback(child.process.terminate)
+            while not stopping.wait(_POLL_S):
+                for child in children:
+                    child.check()
     finally:
-        for process in running:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in running:
-            process.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
-    if not stopping:
-        code = running[ended[0]].returncode
-        raise EddylineError(
-            f"worker {ended[0]} ended by itself (exit code {code}), so all were stopped; see its log"
-        )
+
+
+def one_of_several(settings: Settings, number: int) -> Settings:
+    """The settings of one of several workers: its own state folder, and its own port of metrics if any."""
+    port = settings.telemetry.metrics_port
+    state = settings.state.model_copy(update={"folder": settings.state.folder / f"worker-{number}"})
+    telemetry = settings.telemetry.model_copy(update={"metrics_port": port + number if port else port})
+    return settings.model_copy(update={"state": state, "telemetry": telemetry})

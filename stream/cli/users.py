@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 from cyclopts import App, Parameter
 
 from eddyline.state.errors import ConfigurationError
@@ -38,6 +37,8 @@ def forget(
     if not user:
         raise ConfigurationError("state forget: the user's id is empty")
     settings = options.connected()
+
+    import msgspec  # noqa: PLC0415
 
     from eddyline.stream.erasure import forget_user  # noqa: PLC0415
     from eddyline.stream.topics import Topics  # noqa: PLC0415

@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
+from eddyline.model.checkpoint import ModelStore, ModelStoreSettings
+from eddyline.model.counts import Counts, CountsSettings
+from eddyline.model.model import untrained_model
+from eddyline.model.versions import model_to_arrays
 from eddyline.state.records import RankedItem, Recommendation, encode
 from eddyline.stream.dlq import dead_letter_headers
 from eddyline.stream.kafka import KafkaSettings, client_options
@@ -117,6 +121,29 @@ def test_dead_letters_are_shown_and_sent_again_once(shell: Shell, producer: Kafk
     assert json.loads(line)["value"] == "not json"
     assert json.loads(shell("dlq", "replay", "--json")) == {"sent": 1}
     assert json.loads(shell("dlq", "replay", "--json")) == {"sent": 0}
+
+
+def test_a_promoted_version_is_in_use_until_it_is_rolled_back(shell: Shell) -> None:
+    assert shell("model", "rollback", code=1) == ""
+    store = ModelStore(ModelStoreSettings(url=str(shell.folder / ".eddyline/models")))
+    for version in (1, 2):
+        store.save(
+            {"weights": model_to_arrays(untrained_model(8), Counts(CountsSettings()))},
+            version=version,
+            parent=version - 1,
+            created_ms=1_700_000_000_000,
+            trained_until_ms=1_700_000_000_000,
+            cause="online",
+            encoder="00",
+            items=0,
+            examples=0,
+            evidence_offset=0,
+        )
+    used: list[list[bool]] = []
+    for words in (["promote", "2"], ["rollback"]):
+        shell("model", *words)
+        used.append([row["in_use"] for row in json.loads(shell("model", "list", "--json"))])
+    assert used == [[False, True], [True, False]]
 
 
 def test_doctor_passes_where_everything_is_there(shell: Shell) -> None:

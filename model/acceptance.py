@@ -1,4 +1,4 @@
-"""Acceptance: is a version fit to be published?
+"""Acceptance: whether a version is fit to be published.
 
 Each batch is scored by the weights that would be published and by the version that is, before either learns from
 it. A version passes if it is finite and its loss on the newest window is not worse than the current one's.
@@ -25,7 +25,9 @@ class AcceptanceSettings(BaseModel):
 
     window: int = Field(4096, ge=256, description="Newest scored examples that decide")
     tolerance: float = Field(
-        0.01, ge=0, description="How much worse the loss may be, as a share of it, and still count as not worse"
+        0.01,
+        ge=0,
+        description="How much worse the loss may be, as a share of it, and still count as not worse",
     )
 
 

@@ -35,9 +35,7 @@ class ReplayBuffer:
         seed: of the sampling.
     """
 
-    def __init__(
-        self, settings: BufferSettings, shape: StateShape, history: int, seed: int = 0
-    ) -> None:
+    def __init__(self, settings: BufferSettings, shape: StateShape, history: int, seed: int = 0) -> None:
         D, N = shape.dimension, shape.ring
         self._dtype = np.dtype(
             [

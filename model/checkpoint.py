@@ -37,7 +37,9 @@ class ModelStoreSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = Field(".eddyline/models", description="Folder or fsspec URL of the model store, e.g. s3://bucket/models")
-    name: str = Field("default", pattern=r"^[a-zA-Z0-9._-]+$", description="Name of the model, its key on the models topic")
+    name: str = Field(
+        "default", pattern=r"^[a-zA-Z0-9._-]+$", description="Name of the model, its key on the models topic"
+    )
     keep: int = Field(10, ge=2, description="Versions kept; older ones are deleted")
 
 

@@ -21,7 +21,7 @@ class ClickSettings(BaseModel):
 
     weights: Mapping[str, float] = Field(
         default_factory=dict,
-        description='Weight per kind of click, e.g. { purchase = 3.0, impression = 0.0 }; 0 ignores the kind',
+        description="Weight per kind of click, e.g. { purchase = 3.0, impression = 0.0 }; 0 ignores the kind",
     )
     default_weight: float = Field(1.0, ge=0, description="Weight of a kind that `weights` does not name")
 

@@ -135,7 +135,8 @@ class Counts:
 
     def age_clicks(self) -> npt.NDArray[np.int64]:
         """Clicks of the whole stream since each item's first, (I,)."""
-        return self._clock[SEEN] - self._items.first_click[: len(self)]
+        age: npt.NDArray[np.int64] = self._clock[SEEN] - self._items.first_click[: len(self)]
+        return age
 
     def popular_shares(self) -> npt.NDArray[np.float32]:
         """Each item's share of the decayed clicks, for each half-life, (I, 3)."""
@@ -209,9 +210,7 @@ class Counts:
         return {name: array.copy() for name, array in arrays.items()}
 
     @classmethod
-    def from_arrays(
-        cls, settings: CountsSettings, ids: list[str], arrays: Mapping[str, npt.NDArray[Any]]
-    ) -> Counts:
+    def from_arrays(cls, settings: CountsSettings, ids: list[str], arrays: Mapping[str, npt.NDArray[Any]]) -> Counts:
         """The counts that `to_arrays` wrote."""
         counts = cls(settings)
         count = len(ids)

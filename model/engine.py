@@ -97,12 +97,12 @@ class Engine:
             users = clicks.user[chosen]
             old = states[users]
             new = (old["partition"] != clicks.partition[chosen]) | (old["offset"] < clicks.offset[chosen])
-            chosen, users, old = chosen[new], users[new], old[new]
+            fresh, users, old = chosen[new], users[new], old[new]
             if self._model.encoder:
                 self._model.encoder.refresh(old)
-            before[chosen] = old
-            applied[chosen] = True
-            states[users] = self._advance(old, clicks, chosen)
+            before[fresh] = old
+            applied[fresh] = True
+            states[users] = self._advance(old, clicks, fresh)
         fresh = np.flatnonzero(applied)
         asked = np.concatenate([before[fresh], states])
         now_ms = np.concatenate([clicks.ts_ms[fresh], _last_ms(states)])
@@ -172,7 +172,7 @@ _EVIDENCE_RECENT = 10
 
 
 def _waves(user: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    """Clicks in order, cut so that each wave has at most one click of a user: first clicks, second clicks, …"""
+    """Clicks in order, cut so that each wave has at most one click of a user: first clicks, then second ones."""
     order = np.argsort(user, kind="stable")
     ordered = user[order]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(user) else order

@@ -94,10 +94,13 @@ def make_examples(
 
 
 def _score(
-    settings: ExampleSettings, ranking: Ranking, view: View, begin: int, end: int, target: npt.NDArray[np.int32]
-) -> tuple[
-    npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float16], npt.NDArray[np.int32]
-]:
+    settings: ExampleSettings,
+    ranking: Ranking,
+    view: View,
+    begin: int,
+    end: int,
+    target: npt.NDArray[np.int32],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float16], npt.NDArray[np.int32]]:
     """Ranks of the targets, and the candidates worth logging: (start, candidate, evidence, rank)."""
     scores = ranking.scores(view, begin, end).numpy()
     own = np.take_along_axis(scores, np.maximum(target, 0)[:, None].astype(np.int64), 1) if scores.size else scores

@@ -1,12 +1,12 @@
 """Fusion: from the two interests to F(u), from F(u) and the evidence to one score.
 
-    α = softmax(H q(p + h) / √D),  context = Σ_t α_t H_t         attention over the N recent hidden states
-    s = out([h, context, e_last])                                short-term interest
-    F(u) = p + σ(g([p, h, context])) ⊙ s                         long- and short-term, fused
-    A(F(u), I(i)) = 16 · Σ_d (F(u)/|F(u)| ⊙ E_i)_d + b_i         the neural score n_i
+α = softmax(H q(p + h) / √D),  context = Σ_t α_t H_t         attention over the N recent hidden states
+s = out([h, context, e_last])                                short-term interest
+F(u) = p + σ(g([p, h, context])) ⊙ s                         long- and short-term, fused
+A(F(u), I(i)) = 16 · Σ_d (F(u)/|F(u)| ⊙ E_i)_d + b_i         the neural score n_i
 
-    a = a_0 + MLP([context features, h])                         the gate: how far to trust each source, here
-    z_i = a_n n_i + Σ_k a_k dense_ik + Σ_k a_k sparse_ik + e(sparse_i)
+a = a_0 + MLP([context features, h])                         the gate: how far to trust each source, here
+z_i = a_n n_i + Σ_k a_k dense_ik + Σ_k a_k sparse_ik + e(sparse_i)
 """
 
 from __future__ import annotations

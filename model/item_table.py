@@ -61,9 +61,7 @@ def _find_all(
 
 
 @compiled
-def _insert_all(
-    key: npt.NDArray[np.uint64], row: npt.NDArray[np.int32], items: npt.NDArray[np.uint64]
-) -> None:
+def _insert_all(key: npt.NDArray[np.uint64], row: npt.NDArray[np.int32], items: npt.NDArray[np.uint64]) -> None:
     for i in range(len(items)):
         insert_row(key, row, items[i], i)
 

@@ -73,9 +73,7 @@ class Learner:
         seed: of the replay buffer and the drawn items.
     """
 
-    def __init__(
-        self, settings: LearnerSettings, shape: StateShape, history: int, model: Model, seed: int = 0
-    ) -> None:
+    def __init__(self, settings: LearnerSettings, shape: StateShape, history: int, model: Model, seed: int = 0) -> None:
         self.settings = settings
         self.buffer = ReplayBuffer(settings.buffer, shape, history, seed)
         self.learned = 0
@@ -97,7 +95,10 @@ class Learner:
         chosen = {id(parameter) for parameter in head}
         body = [p for p in self.network.parameters() if id(p) not in chosen]
         self.optimiser = torch.optim.Adam(
-            [{"params": body, "lr": self.settings.network_rate}, {"params": head, "lr": self.settings.gate_rate}]
+            [
+                {"params": body, "lr": self.settings.network_rate},
+                {"params": head, "lr": self.settings.gate_rate},
+            ]
         )
 
     @property
@@ -122,7 +123,7 @@ class Learner:
                 return float("nan")
             pool = make_pool(prepared, None, len(counts), 0, self._random)
             vector, bias = items.vector[pool.rows], items.bias[pool.rows]
-            F, neural = neural_scores(network, prepared, pool, vector, bias)
+            _, neural = neural_scores(network, prepared, pool, vector, bias)
             return score_loss(network, prepared, pool, neural).item()
 
     def learn(self, batch: Sequence[Examples], counts: Counts) -> Losses | None:
@@ -191,7 +192,11 @@ class Learner:
         arrays["squares"] = self._squares.numpy().copy()
         for place, moments in self.optimiser.state_dict()["state"].items():
             arrays |= {f"adam.{place}.{name}": tensor.numpy().copy() for name, tensor in moments.items()}
-        counters = {"learned": self.learned, "skipped": self.skipped, "random": self._random.bit_generator.state}
+        counters = {
+            "learned": self.learned,
+            "skipped": self.skipped,
+            "random": self._random.bit_generator.state,
+        }
         return arrays, {"buffer": rest, **counters}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]], rest: Mapping[str, Any]) -> None:

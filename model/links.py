@@ -106,4 +106,4 @@ def touch_link(links: Links, source: int, target: int, most: int) -> int:
                 slot = other
     links.target[slot] = target
     links.weight[slot] = 0.0
-    return slot  # type: ignore[no-any-return]
+    return slot

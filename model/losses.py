@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,8 +62,9 @@ class Served(NamedTuple):
 def side_by_side(batch: Sequence[Examples], counts: Counts, encoder: int) -> Served | None:
     """The examples that can be learned from: of this encoder, on items that the counts know; None if none can."""
     fitting = [examples for examples in batch if len(examples) and examples.encoder[0] == encoder]
-    columns: list[tuple[npt.NDArray[np.void], ...]] = []
-    pools, begin = [], 0
+    columns: list[tuple[npt.NDArray[Any], ...]] = []
+    pools: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float16], npt.NDArray[np.float32]]] = []
+    begin = 0
     for examples in fitting:
         target = counts.rows(examples.item)
         kept = np.flatnonzero(np.isin(target, examples.pool) & (target >= 0))
@@ -123,13 +124,11 @@ def make_pool(
     pool = np.flatnonzero(np.isfinite(odds))
     history = [new.history.ravel()] + ([] if old is None else [old["history"].ravel()])
     seen = np.concatenate(history)
-    rows = np.union1d(pool, seen[seen >= 0]).astype(np.int64)
-    return Pool(rows, torch.from_numpy(np.searchsorted(rows, pool)), torch.from_numpy(odds[pool]))
+    involved: npt.NDArray[np.int64] = np.union1d(pool, seen[seen >= 0]).astype(np.int64)
+    return Pool(involved, torch.from_numpy(np.searchsorted(involved, pool)), torch.from_numpy(odds[pool]))
 
 
-def neural_scores(
-    network: Network, seen: Served, pool: Pool, vector: Tensor, bias: Tensor
-) -> tuple[Tensor, Tensor]:
+def neural_scores(network: Network, seen: Served, pool: Pool, vector: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """F(u), and n of every item of the pool, (B, P)."""
     history = np.where(seen.history >= 0, np.searchsorted(pool.rows, seen.history), -1)
     mean, last = history_mean(vector, torch.from_numpy(history))

@@ -120,12 +120,15 @@ class Ranking:
         return self._table
 
     def scores(self, view: View, begin: int, end: int) -> Tensor:
-        """z of every item for the users `begin` to `end` of the view, (end − begin, I)."""
+        """Z of every item for the users `begin` to `end` of the view, (end − begin, I)."""
         scores = view.asked[begin:end] @ view.table.T
         start = view.candidates.start
         n = slice(int(start[begin]), int(start[end]))
         _add_sparse(
-            scores.numpy(), start[begin : end + 1] - start[begin], view.candidates.item[n], view.sparse[n].numpy()
+            scores.numpy(),
+            start[begin : end + 1] - start[begin],
+            view.candidates.item[n],
+            view.sparse[n].numpy(),
         )
         if self.settings.exclude_seen:
             history = torch.from_numpy(view.candidates.history[begin:end].astype(np.int64))

@@ -1,0 +1,1 @@
+"""Offline: historical logs, made-up click streams, and pre-training."""

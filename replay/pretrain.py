@@ -35,7 +35,9 @@ class PretrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(8, ge=1, description="Most passes over the clicks; early stopping may end sooner")
-    least_steps: int = Field(400, ge=1, description="Training steps allowed for at least: more passes where clicks are few")
+    least_steps: int = Field(
+        400, ge=1, description="Training steps allowed for at least: more passes where clicks are few"
+    )
     batch: int = Field(640, ge=16, description="Clicks per training step")
     rate: float = Field(2e-3, gt=0, description="Adam rate, after 100 steps of warm-up, falling linearly")
     dropout: float = Field(0.3, ge=0, lt=1, description="Dropout of the input embeddings and hidden states")
@@ -194,13 +196,13 @@ def _model(trained: _Sequences, counts: Counts, known: npt.NDArray[np.bool_]) ->
         vector = nn.functional.normalize(trained.vector, dim=-1)
         items = ItemEmbeddings(vector.clone(), trained.bias.detach().clone())
         items.imprint(np.flatnonzero(~known), counts, mean_bias=float(items.bias[known].mean()))
-        lstm = trained.lstm
+        lstm = dict(trained.lstm.named_parameters())
         encoder = Encoder(
             items=counts.hashes[known],
             inputs=torch.cat([vector[known], trained.bucket]).numpy().copy(),
-            w_x=lstm.weight_ih_l0.detach().numpy().copy(),
-            w_h=lstm.weight_hh_l0.detach().numpy().copy(),
-            bias=(lstm.bias_ih_l0 + lstm.bias_hh_l0).numpy().copy(),
+            w_x=lstm["weight_ih_l0"].detach().numpy().copy(),
+            w_h=lstm["weight_hh_l0"].detach().numpy().copy(),
+            bias=(lstm["bias_ih_l0"] + lstm["bias_hh_l0"]).numpy().copy(),
         )
         network = untrained_model(trained.shape.dimension).network
         network.load_state_dict(trained.network.state_dict())
@@ -209,9 +211,7 @@ def _model(trained: _Sequences, counts: Counts, known: npt.NDArray[np.bool_]) ->
         return Model(0, 0, encoder, network, items)
 
 
-def _stretches(
-    user: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32], window: int
-) -> list[npt.NDArray[np.int64]]:
+def _stretches(user: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32], window: int) -> list[npt.NDArray[np.int64]]:
     """Each user's clicks in order, as indices into the log, cut into stretches of at most window + 1.
 
     Neighbouring stretches share a click: the last input of one is the first of the next.
@@ -228,9 +228,7 @@ def _stretches(
     return stretches
 
 
-def _batches(
-    stretches: list[npt.NDArray[np.int64]], clicks: int
-) -> list[list[npt.NDArray[np.int64]]]:
+def _batches(stretches: list[npt.NDArray[np.int64]], clicks: int) -> list[list[npt.NDArray[np.int64]]]:
     """Stretches of like length together, about `clicks` clicks a batch."""
     batches: list[list[npt.NDArray[np.int64]]] = []
     size = 0

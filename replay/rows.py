@@ -32,9 +32,7 @@ class Columns(BaseModel):
     kind: str = Field("event_type", description="column of what happened (click, view, purchase, …)")
     value: str = Field("value", description="column of the event's value (rating, price, …); may be empty")
     session: str = Field("session_id", description="column of the session's id")
-    event_id: str = Field(
-        "event_id", description="column of the event's id; else `<file>-<row>` stands for it"
-    )
+    event_id: str = Field("event_id", description="column of the event's id; else `<file>-<row>` stands for it")
     default_kind: str = Field("click", min_length=1, description="what happened, where no column says so")
     time_unit: Literal["auto", "s", "ms", "iso"] = Field(
         "auto",
@@ -70,8 +68,7 @@ def reader_of(path: Path) -> tuple[Callable[[Path, Columns], Iterator[Row]], str
     if is_parquet(path):
         return _parquet_rows, stem
     raise ConfigurationError(
-        f"{path}: unknown kind of log; its name must end in .csv, .jsonl or .ndjson (each also with .gz) "
-        "or in .parquet"
+        f"{path}: unknown kind of log; its name must end in .csv, .jsonl or .ndjson (each also with .gz) or in .parquet"
     )
 
 
@@ -127,9 +124,7 @@ def _parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
         wanted = [schema.names[at] for at in places if at is not None]
         line = 1
         for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
-            cells = [
-                [None] * len(batch) if at is None else _cells(batch.column(schema.names[at])) for at in places
-            ]
+            cells = [[None] * len(batch) if at is None else _cells(batch.column(schema.names[at])) for at in places]
             for row in zip(*cells, strict=True):
                 yield Row(line, row)
                 line += 1

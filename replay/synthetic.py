@@ -70,19 +70,13 @@ class SyntheticSettings(BaseModel):
     seed: int = Field(0, ge=0, description="the same seed and settings give the same stream")
     zipf: float = Field(0.9, ge=0, description="exponent of popularity over rank within a topic")
     new_items: float = Field(0.4, ge=0, lt=1, description="share of the items that arrive during the stream")
-    novelty: float = Field(
-        3.0, ge=0, description="how many times over its rank a just arrived item is popular"
-    )
+    novelty: float = Field(3.0, ge=0, description="how many times over its rank a just arrived item is popular")
     novelty_clicks: int = Field(1_000, ge=1, description="clicks in which novelty falls to 1/e")
     session_clicks: float = Field(4.5, ge=1, description="mean clicks of a session")
     p_next: float = Field(0.5, ge=0, le=1, description="probability that a click follows a successor")
-    p_repeat: float = Field(
-        0.1, ge=0, le=1, description="probability that a click repeats one of the user's items"
-    )
+    p_repeat: float = Field(0.1, ge=0, le=1, description="probability that a click repeats one of the user's items")
     purchases: float = Field(0.04, ge=0, le=1, description="share of clicks that are purchases")
-    activity_spread: float = Field(
-        0.8, ge=0, description="spread (σ of the logarithm) of the users' activity"
-    )
+    activity_spread: float = Field(0.8, ge=0, description="spread (σ of the logarithm) of the users' activity")
     return_hours: float = Field(48.0, gt=0, description="mean hours between two sessions of a user")
     drift: Literal["none", "abrupt", "gradual", "returning"] = Field(
         "abrupt", description="how tastes and popularity change during the stream"
@@ -90,9 +84,7 @@ class SyntheticSettings(BaseModel):
     drift_at: float = Field(0.5, ge=0, le=1, description="where in the stream the abrupt drift is")
     drift_share: float = Field(0.7, ge=0, le=1, description="share of users and of ranks that drift")
     regime_clicks: int = Field(4_000, ge=1, description="clicks of one regime, where regimes return")
-    start_ms: int = Field(
-        1_704_067_200_000, gt=0, description="time of the start, milliseconds since 1970, UTC"
-    )
+    start_ms: int = Field(1_704_067_200_000, gt=0, description="time of the start, milliseconds since 1970, UTC")
 
 
 class _World(NamedTuple):
@@ -167,9 +159,7 @@ def _world(settings: SyntheticSettings, rng: np.random.Generator) -> _World:
     faithful = rng.random(settings.users) >= settings.drift_share
     tastes[1, faithful], weights[1, faithful] = tastes[0, faithful], weights[0, faithful]
     activity = np.cumsum(rng.lognormal(0.0, settings.activity_spread, settings.users))
-    return _World(
-        bounds, arrival, successors, ranks, tastes, np.cumsum(weights, axis=2), activity / activity[-1]
-    )
+    return _World(bounds, arrival, successors, ranks, tastes, np.cumsum(weights, axis=2), activity / activity[-1])
 
 
 class _Sessions:
@@ -242,9 +232,7 @@ class _Sessions:
         items = np.empty((B, T), np.int64)
         way, pick = rng.random((2, T, B))
         for t in range(T):
-            at = np.minimum(
-                low + (high - low) * pick[t], np.nextafter(high, 0)
-            )  # rounding stays in the topic
+            at = np.minimum(low + (high - low) * pick[t], np.nextafter(high, 0))  # rounding stays in the topic
             column = np.where(
                 in_b,
                 np.searchsorted(popularity[1], at, side="right"),
@@ -272,11 +260,7 @@ class _Sessions:
         # A steady clock made to run by the rhythm: monotone, since the rhythm's amplitude is below 1.
         start = settings.start_ms + (steady + _RHYTHM / wave * np.sin(wave * steady)).astype(np.int64)
         self.clock_ms = int(start[-1])
-        gaps = (
-            rng.lognormal(np.log(_GAP_MEDIAN_MS), _GAP_SPREAD, (B, T))
-            .clip(1_000, _GAP_MAX_MS)
-            .astype(np.int64)
-        )
+        gaps = rng.lognormal(np.log(_GAP_MEDIAN_MS), _GAP_SPREAD, (B, T)).clip(1_000, _GAP_MAX_MS).astype(np.int64)
         gaps[:, 0] = 0
         after = np.cumsum(gaps, axis=1)
         for row, (who, length) in enumerate(zip(user.tolist(), lengths.tolist(), strict=True)):

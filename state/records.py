@@ -133,7 +133,7 @@ def hash_id(identifier: str) -> int:
 def _field_of(message: str) -> str:
     """The field a msgspec message speaks of: `… missing required field `kind`` or `… - at `$.ts_ms``."""
     if "missing required field `" in message:
-        return message.split("missing required field `")[1].split("`")[0]
+        return message.split("missing required field `")[1].split("`", maxsplit=1)[0]
     if "`$." in message:
-        return message.split("`$.")[1].split("`")[0]
+        return message.split("`$.")[1].split("`", maxsplit=1)[0]
     return ""

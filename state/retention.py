@@ -11,9 +11,7 @@ __all__ = ["idle_users"]
 _DAY_MS = 86_400_000
 
 
-def idle_users(
-    rows: Iterable[tuple[bytes, bytes]], shape: StateShape, now_ms: int, idle_days: float
-) -> list[bytes]:
+def idle_users(rows: Iterable[tuple[bytes, bytes]], shape: StateShape, now_ms: int, idle_days: float) -> list[bytes]:
     """The users among the (user id, state) rows whose last click is older than `idle_days` at `now_ms`.
 
     `now_ms` is event time: a log of the past that is played back must not make everybody old.

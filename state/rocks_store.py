@@ -206,9 +206,7 @@ def _own(folder: Path) -> IO[bytes]:
         folder.mkdir(parents=True, exist_ok=True)
         owner = (folder / "owner").open("a+b")
     except OSError as error:
-        raise EddylineError(
-            f"the state folder {folder} cannot be used: {error}. Set another `state.folder`"
-        ) from error
+        raise EddylineError(f"the state folder {folder} cannot be used: {error}. Set another `state.folder`") from error
     try:
         fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

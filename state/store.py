@@ -121,8 +121,7 @@ class PartitionStore(ABC):
         if changes:
             known = self.get(list(changes))
             users += sum(
-                (new is not None) - (old is not None)
-                for new, old in zip(changes.values(), known, strict=True)
+                (new is not None) - (old is not None) for new, old in zip(changes.values(), known, strict=True)
             )
         head = Head(changelog_offset, now_ms() if caught_up_ms is None else caught_up_ms, users)
         self._apply(changes, head)
@@ -180,9 +179,7 @@ class PartitionStore(ABC):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise EddylineError(
-                f"{self.name} is closed: the partition was given up; open it again from its StateStore"
-            )
+            raise EddylineError(f"{self.name} is closed: the partition was given up; open it again from its StateStore")
 
 
 class StateStore(ABC):

@@ -1,0 +1,1 @@
+"""Online: everything that speaks to Kafka, and the command line."""

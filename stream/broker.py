@@ -211,7 +211,9 @@ class EmbeddedBroker:
             "log.dirs": str(self.folder / "data"),
             "auto.create.topics.enable": "false",
             "group.initial.rebalance.delay.ms": "0",
+            # Both shorter than usual: a start is quicker, also after a crash, when the old session must end.
             "broker.heartbeat.interval.ms": "500",
+            "broker.session.timeout.ms": "4000",
             # One node: one copy of Kafka's own topics, and few partitions of them.
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",

@@ -140,9 +140,7 @@ def read_changelog(kafka: KafkaSettings, topic: str) -> Iterator[tuple[int, byte
                         yield partition, record.key, record.value
 
 
-def _missed_tombstones(
-    store: PartitionStore, where: str, oldest: int, end: int, kept_since_ms: float
-) -> bool:
+def _missed_tombstones(store: PartitionStore, where: str, oldest: int, end: int, kept_since_ms: float) -> bool:
     """Whether tombstones after the store's offset may be gone from the changelog already."""
     stored = store.changelog_offset
     if stored is None or stored + 1 == end:  # nothing to miss: compaction never moves the end

@@ -26,8 +26,7 @@ def kafka_errors(kafka: KafkaSettings) -> Iterator[None]:
         yield
     except KafkaError as error:
         raise BrokerUnreachable(
-            f"Kafka at {kafka.bootstrap_servers} does not answer, or refuses ({error}); "
-            "`eddyline doctor` tells more"
+            f"Kafka at {kafka.bootstrap_servers} does not answer, or refuses ({error}); `eddyline doctor` tells more"
         ) from error
 
 
@@ -56,9 +55,7 @@ def open_producer(kafka: KafkaSettings, topic: str, **options: Any) -> KafkaProd
     return producer
 
 
-def open_consumer(
-    kafka: KafkaSettings, topic: str, **options: Any
-) -> tuple[KafkaConsumer, list[TopicPartition]]:
+def open_consumer(kafka: KafkaSettings, topic: str, **options: Any) -> tuple[KafkaConsumer, list[TopicPartition]]:
     """A consumer, nothing assigned to it yet, and the topic's partitions.
 
     Raises:
@@ -95,6 +92,4 @@ def _wait(kafka: KafkaSettings) -> None:
 
 
 def _no_topic(topic: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"there is no topic `{topic}`: run `eddyline topics create`, or correct the prefix"
-    )
+    return ConfigurationError(f"there is no topic `{topic}`: run `eddyline topics create`, or correct the prefix")

@@ -133,7 +133,12 @@ def _look(view: DemoView, watch: Watch, children: list[Child]) -> None:
 
 
 def _publish(
-    watch: Watch, clicks: Iterable[Click], kafka: KafkaSettings, topics: Topics, rate: float, look: Callable[[], None]
+    watch: Watch,
+    clicks: Iterable[Click],
+    kafka: KafkaSettings,
+    topics: Topics,
+    rate: float,
+    look: Callable[[], None],
 ) -> None:
     """Publish in a thread, looking at what comes out meanwhile."""
     failure: list[Exception] = []
@@ -191,5 +196,8 @@ def _summary(settings: Settings, topics: Topics, watch: Watch, seconds: float) -
         "lists": dict(sorted(watch.causes.items())),
         "model_versions": len({manifest.version for manifest in watch.versions}),
         "recall@20": {"eddyline": round(ours, 4), "decayed_popularity": round(popular, 4)},
-        "recall@20_newest_2000": {"eddyline": round(recent, 4), "decayed_popularity": round(recent_popular, 4)},
+        "recall@20_newest_2000": {
+            "eddyline": round(recent, 4),
+            "decayed_popularity": round(recent_popular, 4),
+        },
     }

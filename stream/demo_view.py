@@ -66,9 +66,7 @@ class DemoView:
         newest, all_clicks = watch.recent_recall(), watch.recall()
         figures.add_row("clicks", f"{watch.applied:,} of {self._total:,} applied", f"{watch.clicks_per_s():,.0f}/s")
         figures.add_row("lag", f"{max(0, watch.published - watch.applied):,} clicks", "")
-        figures.add_row(
-            "click to list", f"p50 {watch.latency_ms(0.5):.0f} ms", f"p99 {watch.latency_ms(0.99):.0f} ms"
-        )
+        figures.add_row("click to list", f"p50 {watch.latency_ms(0.5):.0f} ms", f"p99 {watch.latency_ms(0.99):.0f} ms")
         if watch.versions:
             model = watch.versions[-1]
             age = time.time() - model.trained_until_ms / 1000
@@ -94,6 +92,10 @@ class DemoView:
             parts = sorted(item.why.parts.items(), key=lambda part: -part[1])[:2] if item.why else []
             because = ", ".join(item.why.because_of) if item.why else ""
             table.add_row(
-                click, item.item_id, f"{item.score:.2f}", because, ", ".join(f"{name} {part:.2f}" for name, part in parts)
+                click,
+                item.item_id,
+                f"{item.score:.2f}",
+                because,
+                ", ".join(f"{name} {part:.2f}" for name, part in parts),
             )
         return table

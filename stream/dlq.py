@@ -106,9 +106,7 @@ def parse_dead_letter(
     replayed: bool = False,
 ) -> DeadLetter:
     """Read a record of the dead-letter topic. What its headers do not say is left empty, never an error."""
-    said = {
-        name.removeprefix("eddyline."): (text or b"").decode("utf-8", "replace") for name, text in headers
-    }
+    said = {name.removeprefix("eddyline."): (text or b"").decode("utf-8", "replace") for name, text in headers}
     return DeadLetter(
         key=key,
         value=value,
@@ -125,9 +123,7 @@ def parse_dead_letter(
     )
 
 
-def read_dead_letters(
-    kafka: KafkaSettings, topics: Topics, *, limit: int | None = None
-) -> Iterator[DeadLetter]:
+def read_dead_letters(kafka: KafkaSettings, topics: Topics, *, limit: int | None = None) -> Iterator[DeadLetter]:
     """The dead letters there are now, oldest first within a partition.
 
     Args:
@@ -232,9 +228,7 @@ def _send(producer: KafkaProducer, topics: Topics, letters: Sequence[DeadLetter]
         _await(
             producer,
             [
-                producer.send(
-                    topics.dlq, partition=at, value=msgspec.json.encode(offsets), headers=[(_RECEIPT, b"1")]
-                )
+                producer.send(topics.dlq, partition=at, value=msgspec.json.encode(offsets), headers=[(_RECEIPT, b"1")])
                 for at, offsets in receipts.items()
             ],
         )

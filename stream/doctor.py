@@ -42,9 +42,7 @@ class Check:
     remedy: str = ""
 
 
-def diagnose(
-    kafka: KafkaSettings, topics: TopicSettings, data_folder: Path, model_store_url: str
-) -> Iterator[Check]:
+def diagnose(kafka: KafkaSettings, topics: TopicSettings, data_folder: Path, model_store_url: str) -> Iterator[Check]:
     """Check one thing after the other: versions, broker, topics, disk, model store.
 
     Args:
@@ -73,9 +71,7 @@ def _versions() -> Check:
             missing.append(package)
     if missing:
         text = f"not installed: {', '.join(missing)}"
-        return Check(
-            "versions", ok=False, detail=text, remedy="install eddyline again, with its dependencies"
-        )
+        return Check("versions", ok=False, detail=text, remedy="install eddyline again, with its dependencies")
     return Check("versions", ok=True, detail=", ".join(found))
 
 
@@ -83,9 +79,7 @@ def _broker(kafka: KafkaSettings) -> Check:
     try:
         wait_for_broker(kafka, 2.0, lambda _: None)
     except EddylineError as error:
-        return Check(
-            "broker", ok=False, detail=str(error), remedy="start Kafka or correct the kafka settings"
-        )
+        return Check("broker", ok=False, detail=str(error), remedy="start Kafka or correct the kafka settings")
     return Check("broker", ok=True, detail=f"answers at {kafka.bootstrap_servers}")
 
 
@@ -128,9 +122,7 @@ def _model_store(url: str) -> Check:
     # A store behind fsspec raises whatever its library does; every one of them means the same here.
     except Exception as error:
         text = f"{url} cannot be written: {error}"
-        return Check(
-            "model store", ok=False, detail=text, remedy="correct model_store.url or its permissions"
-        )
+        return Check("model store", ok=False, detail=text, remedy="correct model_store.url or its permissions")
     if not intact:
         text = f"{url} gives back something else than was written"
         return Check("model store", ok=False, detail=text, remedy="choose another model_store.url")

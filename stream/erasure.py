@@ -49,9 +49,7 @@ def decode_receipt(raw: bytes) -> Receipt:
     return msgspec.json.decode(raw, type=Receipt)
 
 
-def forget_user(
-    kafka: KafkaSettings, topics: Topics, user_id: str, *, timeout_s: float = 30.0
-) -> Iterator[Receipt]:
+def forget_user(kafka: KafkaSettings, topics: Topics, user_id: str, *, timeout_s: float = 30.0) -> Iterator[Receipt]:
     """Ask for a user to be erased and yield the receipts as they come in.
 
     Ends once every partition's worker and the trainer have answered, or after `timeout_s`. What does not run

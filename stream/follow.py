@@ -47,7 +47,10 @@ class Follower:
             EddylineError: the wanted offset is not in the topic any more, or not yet.
         """
         self._consumer = AIOKafkaConsumer(
-            **async_options(self._kafka), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+            **async_options(self._kafka),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
         )
         await self._consumer.start()
         self._consumer.assign([self._partition])

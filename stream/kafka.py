@@ -54,18 +54,12 @@ class KafkaSettings(BaseModel):
     bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka's addresses: host:port, host:port, …")
     client_id: str = Field("eddyline", description="the name this program gives itself in the broker's logs")
     security_protocol: SecurityProtocol = Field("PLAINTEXT", description="as the broker's listener has it")
-    ssl_cafile: Path | None = Field(
-        None, description="PEM file of the authorities to trust; default: the system's"
-    )
+    ssl_cafile: Path | None = Field(None, description="PEM file of the authorities to trust; default: the system's")
     ssl_certfile: Path | None = Field(None, description="PEM file of this client's own certificate")
-    ssl_keyfile: Path | None = Field(
-        None, description="PEM file of its private key; default: in ssl_certfile"
-    )
+    ssl_keyfile: Path | None = Field(None, description="PEM file of its private key; default: in ssl_certfile")
     ssl_key_password: SecretStr | None = Field(None, description="the password of the private key")
     ssl_check_hostname: bool = Field(True, description="whether the certificate must name the broker's host")
-    sasl_mechanism: SaslMechanism = Field(
-        "SCRAM-SHA-512", description="used when security_protocol is SASL_…"
-    )
+    sasl_mechanism: SaslMechanism = Field("SCRAM-SHA-512", description="used when security_protocol is SASL_…")
     sasl_username: str | None = Field(None, description="the user to log in as")
     sasl_password: SecretStr | None = Field(None, description="the user's password")
     request_timeout_s: float = Field(30.0, gt=0, description="how long one request may take")
@@ -165,9 +159,7 @@ def admin_client(settings: KafkaSettings) -> Iterator[Any]:
         finally:
             client.close()
     except AdminError as error:
-        raise BrokerUnreachable(
-            f"Kafka at {settings.bootstrap_servers} refused a request: {error}"
-        ) from error
+        raise BrokerUnreachable(f"Kafka at {settings.bootstrap_servers} refused a request: {error}") from error
 
 
 class Problem(NamedTuple):
@@ -320,8 +312,6 @@ def _parse_addresses(servers: str) -> list[tuple[str, int]]:
         except ValueError:
             host = port = None
         if not host or not port or url.path:
-            raise ValueError(
-                f"{server.strip()!r} is not an address: want host:port, for example 127.0.0.1:9092"
-            )
+            raise ValueError(f"{server.strip()!r} is not an address: want host:port, for example 127.0.0.1:9092")
         addresses.append((host, port))
     return addresses

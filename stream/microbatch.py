@@ -84,9 +84,7 @@ def micro_batches(
             parts.append(Forget(User(message.partition, message.key)))
             continue
         try:
-            if message.value is None:
-                raise BadRecord("the record has neither a value nor a key")
-            click = decode_click(message.value)
+            click = decode_click(message.value or b"")
         except BadRecord as error:
             dead.append(DeadClick(message.key, message.value, message.partition, message.offset, error))
             continue

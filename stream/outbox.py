@@ -43,7 +43,11 @@ class Outbox:
     async def start(self) -> None:
         """Connect."""
         self._producer = AIOKafkaProducer(
-            **async_options(self._kafka), acks="all", linger_ms=2, max_batch_size=262_144, max_request_size=1_048_576
+            **async_options(self._kafka),
+            acks="all",
+            linger_ms=2,
+            max_batch_size=262_144,
+            max_request_size=1_048_576,
         )
         await self._producer.start()
 
@@ -93,7 +97,9 @@ class Outbox:
                 )
         finally:
             done = await asyncio.gather(*futures, return_exceptions=True)
+        offsets = []
         for outcome in done:
             if isinstance(outcome, BaseException):
                 raise outcome
-        return [record.offset for record in done]
+            offsets.append(outcome.offset)
+        return offsets

@@ -52,7 +52,11 @@ class Partitions:
         store = await asyncio.to_thread(self._store.open, partition)
         log = _log.bind(partition=partition)
         restored = await asyncio.to_thread(
-            restore, store, self._kafka, self._changelog, lambda done, total: log.debug("restoring", done=done, of=total)
+            restore,
+            store,
+            self._kafka,
+            self._changelog,
+            lambda done, total: log.debug("restoring", done=done, of=total),
         )
         if restored.applied or restored.deleted:
             log.info("restored states", applied=restored.applied, deleted=restored.deleted, users=len(store))

@@ -32,7 +32,7 @@ class Child:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("EDDYLINE_")}
         stderr: IO[bytes] | None = log.open("wb") if log else None
         try:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603  (our own command)
                 [sys.executable, "-m", "eddyline.stream.cli", *command],
                 env={**inherited, **environment(settings), "EDDYLINE_CONFIG": os.devnull},
                 stdin=subprocess.DEVNULL,

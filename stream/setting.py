@@ -91,11 +91,7 @@ def describe_type(field: FieldInfo) -> str:
     annotation, optional = unwrap_optional(field.annotation)
     words = _type_words(annotation)
     for constraint in field.metadata:
-        bounds = [
-            f"{word} {getattr(constraint, name)}"
-            for name, word in _BOUNDS.items()
-            if hasattr(constraint, name)
-        ]
+        bounds = [f"{word} {getattr(constraint, name)}" for name, word in _BOUNDS.items() if hasattr(constraint, name)]
         pattern = getattr(constraint, "pattern", None)
         words = ", ".join([words, *bounds, *([f"matching {pattern}"] if pattern else [])])
     return f"{words}, or empty" if optional else words
@@ -124,9 +120,7 @@ def from_text(text: str, field: FieldInfo) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return (
-            text if issubclass(kind, Mapping) else [part.strip() for part in text.split(",") if part.strip()]
-        )
+        return text if issubclass(kind, Mapping) else [part.strip() for part in text.split(",") if part.strip()]
 
 
 def as_text(value: Any) -> str:
@@ -150,9 +144,7 @@ def _plain(value: Any) -> Any:
 def as_toml(value: Any) -> str:
     """A value as the right-hand side of a line of TOML."""
     if isinstance(value, Mapping):
-        inner = ", ".join(
-            f"{tomli_w.dumps({str(name): 0})[:-5]} = {as_toml(one)}" for name, one in value.items()
-        )
+        inner = ", ".join(f"{tomli_w.dumps({str(name): 0})[:-5]} = {as_toml(one)}" for name, one in value.items())
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, AbstractSet):
         value = sorted(value)

@@ -34,9 +34,7 @@ __all__ = ["Start", "Subscription", "parse_offset"]
 Start = Literal["earliest", "latest"] | int
 
 _POLL_MS = 500
-_POLL_RECORDS = (
-    200  # with a group, all of them must be handled within Kafka's `max.poll.interval.ms`, 5 minutes
-)
+_POLL_RECORDS = 200  # with a group, all of them must be handled within Kafka's `max.poll.interval.ms`, 5 minutes
 _COMMIT_S = 5.0
 
 _log = structlog.get_logger()

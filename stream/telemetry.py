@@ -77,9 +77,7 @@ def configure_logging(settings: TelemetrySettings) -> None:
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
         else [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         ]
     )
     handler = _StderrHandler()
@@ -124,9 +122,7 @@ class Metrics:
         self.dead_letters = Counter(
             "eddyline_dead_letters_total", "Records sent to the dead letters", registry=registry
         )
-        self.lists = Counter(
-            "eddyline_lists_total", "Recommendation lists published", ["cause"], registry=registry
-        )
+        self.lists = Counter("eddyline_lists_total", "Recommendation lists published", ["cause"], registry=registry)
         self.click_to_list_seconds = Histogram(
             "eddyline_click_to_list_seconds",
             "Time from a click's event time to its list being published",
@@ -156,9 +152,7 @@ class Metrics:
             "eddyline_evidence_lag", "Evidence records not yet folded into the counts", registry=registry
         )
         self.users = Gauge("eddyline_users", "User states held by this process", registry=registry)
-        self.examples = Counter(
-            "eddyline_examples_total", "Examples the trainer has scored", registry=registry
-        )
+        self.examples = Counter("eddyline_examples_total", "Examples the trainer has scored", registry=registry)
         self.recall_at_20 = Gauge(
             "eddyline_recall_at_20", "Recall@20 on the newest scored window", ["model"], registry=registry
         )
@@ -168,9 +162,7 @@ class Metrics:
         self.versions_rejected = Counter(
             "eddyline_versions_rejected_total", "Model versions that failed acceptance", registry=registry
         )
-        self.buffer_examples = Gauge(
-            "eddyline_buffer_examples", "Examples in the replay buffer", registry=registry
-        )
+        self.buffer_examples = Gauge("eddyline_buffer_examples", "Examples in the replay buffer", registry=registry)
 
 
 class MetricsServer:

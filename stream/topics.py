@@ -30,9 +30,7 @@ class TopicSettings(BaseModel):
         ge=1,
         description="partitions of clicks, recommendations and states: the most workers that can share",
     )
-    replication_factor: int = Field(
-        1, ge=1, description="copies of each partition; 3 where there are 3 brokers"
-    )
+    replication_factor: int = Field(1, ge=1, description="copies of each partition; 3 where there are 3 brokers")
     clicks_retention_days: int = Field(7, ge=1, description="how long clicks are kept")
     recommendations_retention_days: int = Field(
         30, ge=1, description="how long the newest list of a user without clicks is kept"
@@ -171,16 +169,14 @@ def check_topics(kafka: KafkaSettings, settings: TopicSettings) -> list[str]:
         BrokerUnreachable: Kafka does not answer or refuses.
     """
     with admin_client(kafka) as admin:
-        existing = set(admin.list_topics())
+        listed = set(admin.list_topics())
         layout = specs(settings)
-        present = [spec.name for spec in layout if spec.name in existing]
-        partitions = (
-            {t["name"]: len(t["partitions"]) for t in admin.describe_topics(present)} if present else {}
-        )
-        configs = _configs(admin, present)
+        names = [spec.name for spec in layout if spec.name in listed]
+        partitions = {t["name"]: len(t["partitions"]) for t in admin.describe_topics(names)} if names else {}
+        configs = _configs(admin, names)
     problems = []
     for spec in layout:
-        if spec.name not in existing:
+        if not configs.get(spec.name):  # not listed, or deleted a moment ago
             problems.append(f"topic {spec.name} is missing: run `eddyline topics create`")
             continue
         if partitions[spec.name] != spec.partitions:
@@ -201,7 +197,7 @@ def _configs(admin: Any, names: list[str]) -> dict[str, dict[str, str]]:
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     described = admin.describe_configs(resources, config_filter="all")["topic"]
-    return {name: {key: entry["value"] for key, entry in described[name].items()} for name in names}
+    return {name: {key: entry["value"] for key, entry in described.get(name, {}).items()} for name in names}
 
 
 def _agrees(key: str, actual: str, wanted: str) -> bool:

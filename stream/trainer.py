@@ -24,7 +24,7 @@ from eddyline.stream.follow import Follower
 from eddyline.stream.kafka import wait_for_broker
 from eddyline.stream.models import newest_manifest
 from eddyline.stream.outbox import Message, Outbox
-from eddyline.stream.telemetry import Metrics, serve
+from eddyline.stream.telemetry import Metrics, MetricsServer, serve
 from eddyline.stream.topics import Topics
 from eddyline.stream.training import Erased, Training
 
@@ -62,6 +62,7 @@ class Trainer:
         self._models: Follower | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._unsaved: list[Any] = []
+        self._server: MetricsServer | None = None
         self._published_at = self._saved_at = time.monotonic()
         examples = self.app.topic(self.topics.examples, key_serializer="raw", value_serializer="raw")
         self.app.agent(examples, name="examples")(self._consume)
@@ -89,7 +90,7 @@ class Trainer:
         await self._stand_by()
         await self._outbox.stop()
         self._thread.shutdown(cancel_futures=True)
-        if getattr(self, "_server", None) is not None:
+        if self._server is not None:
             self._server.close()
 
     async def _consume(self, stream: Any) -> None:
@@ -200,7 +201,12 @@ class Trainer:
         self._published_at = time.monotonic()
         self.metrics.versions_published.inc()
         self.metrics.model_version.set(manifest.version)
-        _log.info("published a version", version=manifest.version, cause=manifest.cause, **_rounded(manifest.metrics))
+        _log.info(
+            "published a version",
+            version=manifest.version,
+            cause=manifest.cause,
+            **_rounded(manifest.metrics),
+        )
 
     async def _follow_operator(self, training: Training) -> None:
         """Take up what `eddyline model promote` or `rollback`, or another trainer, announced."""
@@ -280,7 +286,7 @@ def run(settings: Settings) -> None:
         EddylineError: it cannot go on; the message says why.
     """
     torch.set_num_threads(1)  # at these sizes more threads are slower
-    wait_for_broker(settings.kafka, None, lambda line: _log.warning(line))
+    wait_for_broker(settings.kafka, None, _log.warning)
     (settings.state.folder / "trainer").mkdir(parents=True, exist_ok=True)
 
     async def work() -> None:

@@ -172,7 +172,9 @@ class Training:
         """Learn on from a version that is published."""
         settings = self.settings
         if self.learner is None:
-            self.learner = Learner(settings.learner, settings.engine.shape, settings.engine.ranking.long_term_items, model)
+            self.learner = Learner(
+                settings.learner, settings.engine.shape, settings.engine.ranking.long_term_items, model
+            )
         else:
             self.learner.start_from(model)
         self.current = model

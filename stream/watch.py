@@ -151,7 +151,9 @@ class Watch:
 
     def _take_examples(self, examples: Examples) -> None:
         fresh = np.ones(len(examples), np.bool_)
-        for n, (partition, offset) in enumerate(zip(examples.partition.tolist(), examples.offset.tolist(), strict=True)):
+        for n, (partition, offset) in enumerate(
+            zip(examples.partition.tolist(), examples.offset.tolist(), strict=True)
+        ):
             fresh[n] = offset > self._seen.get(partition, -1)
             self._seen[partition] = max(offset, self._seen.get(partition, -1))
         self._ranks.append(examples.rank[fresh])

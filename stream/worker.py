@@ -17,9 +17,8 @@ from typing import Any
 
 import structlog
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
-from eddyline.model.checkpoint import Manifest, ModelStore
+from eddyline.model.checkpoint import ModelStore
 from eddyline.state.errors import CorruptModel, EddylineError
 from eddyline.state.examples import Examples
 from eddyline.state.records import hash_id
@@ -36,7 +35,7 @@ from eddyline.stream.models import load_model, newest_manifest, starting_point
 from eddyline.stream.outbox import Message, Outbox
 from eddyline.stream.partitions import Partitions
 from eddyline.stream.serving import Serving
-from eddyline.stream.telemetry import Metrics, serve
+from eddyline.stream.telemetry import Metrics, MetricsServer, serve
 from eddyline.stream.topics import Topics
 
 __all__ = ["Worker", "run"]
@@ -79,6 +78,7 @@ class Worker:
         self._processed: dict[int, int] = {}
         self._moved_on = time.monotonic()
         self._lag = 0
+        self._server: MetricsServer | None = None
         clicks = self.app.topic(self.topics.clicks, key_serializer="raw", value_serializer="raw")
         self.app.agent(clicks, name="clicks")(self._consume)
         self.app.on_partitions_assigned.connect(self._assigned)
@@ -122,7 +122,7 @@ class Worker:
         await self._outbox.stop()
         self._thread.shutdown(cancel_futures=True)
         self.partitions.close_all()
-        if getattr(self, "_server", None) is not None:
+        if self._server is not None:
             self._server.close()
 
     def healthy(self) -> bool:
@@ -353,7 +353,7 @@ def run(settings: Settings) -> None:
         EddylineError: it cannot go on; the message says why.
     """
     torch.set_num_threads(1)  # at these sizes more threads are slower
-    wait_for_broker(settings.kafka, None, lambda line: _log.warning(line))
+    wait_for_broker(settings.kafka, None, _log.warning)
     settings.state.folder.mkdir(parents=True, exist_ok=True)
 
     async def work() -> None:

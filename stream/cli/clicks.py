@@ -23,9 +23,7 @@ def register(app: App) -> None:
 
 
 def publish(
-    log: Annotated[
-        Path | None, Parameter(help="Log to send: .csv, .jsonl (each also with .gz) or .parquet.")
-    ] = None,
+    log: Annotated[Path | None, Parameter(help="Log to send: .csv, .jsonl (each also with .gz) or .parquet.")] = None,
     /,
     *,
     synthetic: Annotated[bool, Parameter(help="Send a made-up click stream instead.")] = False,
@@ -60,9 +58,7 @@ def publish(
     names = Topics.of(settings.topics)
     skipped = Skipped(log) if log is not None and skip_bad else None
     source, total = (
-        logged_clicks(log, columns, limit, skipped)
-        if log is not None
-        else made_up_clicks(clicks, seed, limit)
+        logged_clicks(log, columns, limit, skipped) if log is not None else made_up_clicks(clicks, seed, limit)
     )
     with progress("clicks", total) as advance:
         sent = send(source, settings.kafka, names, rate=rate, speed=factor, on_progress=advance)

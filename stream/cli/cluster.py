@@ -31,9 +31,7 @@ def register(app: App) -> None:
 @broker.command
 def start(
     *,
-    foreground: Annotated[
-        bool, Parameter(help="Stay until Ctrl-C or SIGTERM, then stop the broker.")
-    ] = False,
+    foreground: Annotated[bool, Parameter(help="Stay until Ctrl-C or SIGTERM, then stop the broker.")] = False,
     options: Options = DEFAULTS,
 ) -> None:
     """Start the embedded broker; it goes on in the background."""

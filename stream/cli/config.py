@@ -59,9 +59,7 @@ def init(
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(default_toml())
     except FileExistsError:
-        raise ConfigurationError(
-            f"{path} exists: choose another name, or overwrite it with --force"
-        ) from None
+        raise ConfigurationError(f"{path} exists: choose another name, or overwrite it with --force") from None
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
     talk(f"wrote {path}")

@@ -26,9 +26,7 @@ def register(app: App) -> None:
 def demo(
     *,
     data: Annotated[Path | None, Parameter(help="Your own log instead of a made-up click stream.")] = None,
-    clicks: Annotated[
-        int | None, Parameter(help="So many clicks; else 20,000 made-up ones, or the whole log.")
-    ] = None,
+    clicks: Annotated[int | None, Parameter(help="So many clicks; else 20,000 made-up ones, or the whole log.")] = None,
     seed: Annotated[int | None, Parameter(help="Seed of the made-up stream (0).")] = None,
     rate: Annotated[float, Parameter(help="Clicks published per second.")] = 250.0,
     summary_file: Annotated[

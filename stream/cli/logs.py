@@ -1,8 +1,9 @@
-"""Where the clicks of a command come from: a log and the flags that say how to read it, or a made-up stream."""
+"""Where the clicks of a command come from: a log, with the flags that say how to read it, or made up."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -38,9 +39,9 @@ class LogColumns:
     value: Annotated[str, _column("value", "the event's value; may be absent")] = "value"
     session: Annotated[str, _column("session", "the session's id; may be absent")] = "session_id"
     event_id: Annotated[str, _column("event", "the event's id; may be absent")] = "event_id"
-    default_kind: Annotated[
-        str, Parameter(name="--default-kind", help="What happened, where no column says so.")
-    ] = "click"
+    default_kind: Annotated[str, Parameter(name="--default-kind", help="What happened, where no column says so.")] = (
+        "click"
+    )
     time_unit: Annotated[
         Literal["auto", "s", "ms", "iso"], Parameter(name="--time-unit", help="Unit of the time column.")
     ] = "auto"
@@ -73,6 +74,8 @@ def logged_clicks(
 ) -> tuple[Iterable[Click], int | None]:
     """The clicks of a log file, and about how many they are, None where nobody can say.
 
+    The first click is read at once, so that a wrong path or column is told before anything is started.
+
     Args:
         log: the file.
         columns: which column holds what.
@@ -87,7 +90,8 @@ def logged_clicks(
 
     rows = estimate_rows(log)
     total = min(rows, limit) if rows is not None and limit is not None else rows or limit
-    return read_log(log, Columns(**asdict(columns)), limit=limit, on_bad=skipped), total
+    clicks = read_log(log, Columns(**asdict(columns)), limit=limit, on_bad=skipped)
+    return chain(list(islice(clicks, 1)), clicks), total
 
 
 def made_up_clicks(clicks: int | None, seed: int | None, limit: int | None) -> tuple[Iterable[Click], int]:
@@ -96,17 +100,13 @@ def made_up_clicks(clicks: int | None, seed: int | None, limit: int | None) -> t
     Raises:
         ConfigurationError: there is no such stream.
     """
-    from itertools import islice  # noqa: PLC0415
-
     from pydantic import ValidationError  # noqa: PLC0415
 
     from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks  # noqa: PLC0415
 
     given = {"clicks": clicks, "seed": seed}
     try:
-        made_up = SyntheticSettings.model_validate(
-            {name: value for name, value in given.items() if value is not None}
-        )
+        made_up = SyntheticSettings.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         detail = error.errors()[0]
         raise ConfigurationError(f"--{detail['loc'][0]} {detail['input']}: {detail['msg']}") from error

@@ -115,9 +115,7 @@ def rollback(*, as_json: AsJson = False, options: Options = DEFAULTS) -> None:
     _announce(settings, before[-1], "rollback", as_json=as_json)
 
 
-def _announce(
-    settings: ClientSettings, version: int, cause: Literal["promote", "rollback"], *, as_json: bool
-) -> None:
+def _announce(settings: ClientSettings, version: int, cause: Literal["promote", "rollback"], *, as_json: bool) -> None:
     import msgspec  # noqa: PLC0415
 
     from eddyline.model.checkpoint import ModelStore  # noqa: PLC0415

@@ -34,9 +34,7 @@ def subscribe(
         str, Parameter(help="Where to begin: earliest, latest, or ts= with milliseconds or ISO-8601.")
     ] = "latest",
     count: Annotated[int | None, Parameter(help="End after so many lists.")] = None,
-    exit_at_end: Annotated[
-        bool, Parameter(help="End where the topic ends now, instead of waiting for more.")
-    ] = False,
+    exit_at_end: Annotated[bool, Parameter(help="End where the topic ends now, instead of waiting for more.")] = False,
     group: Annotated[
         str | None, Parameter(help="Consumer group: members share the lists, and go on where they stopped.")
     ] = None,

@@ -61,14 +61,11 @@ def _several(settings: Settings, processes: int) -> None:
     from eddyline.stream.processes import Child  # noqa: PLC0415
 
     stopping = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with ExitStack() as stack:
             children = [
-                stack.enter_context(Child(["worker"], one_of_several(settings, number)))
-                for number in range(processes)
+                stack.enter_context(Child(["worker"], one_of_several(settings, number))) for number in range(processes)
             ]
             # All at once, before the stack waits for one after the other.
             for child in children:

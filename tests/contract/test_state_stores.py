@@ -14,9 +14,7 @@ from eddyline.state.store import PartitionStore, StateSettings, StateStore, now_
 
 STORES: dict[str, Callable[[Path], StateStore]] = {
     "memory": lambda _folder: MemoryStateStore(),
-    "rocks": lambda folder: RocksStateStore(
-        StateSettings(folder=folder, block_cache_mib=8, write_buffer_mib=4)
-    ),
+    "rocks": lambda folder: RocksStateStore(StateSettings(folder=folder, block_cache_mib=8, write_buffer_mib=4)),
 }
 
 # Any bytes may be a user id or a state, also those that look like a store's own bookkeeping.
@@ -85,9 +83,7 @@ def test_an_empty_write_moves_the_offset_alone(part: PartitionStore) -> None:
 
 
 @pytest.mark.parametrize("offset", [-1, 4])
-def test_an_offset_that_goes_backwards_is_refused_and_nothing_is_written(
-    part: PartitionStore, offset: int
-) -> None:
+def test_an_offset_that_goes_backwards_is_refused_and_nothing_is_written(part: PartitionStore, offset: int) -> None:
     part.write({b"ann": b"1"}, 5)
     with pytest.raises(ValueError, match=f"changelog offset {offset} after 5"):
         part.write({b"ann": b"2"}, offset)

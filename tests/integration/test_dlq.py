@@ -26,9 +26,7 @@ def producer(kafka: KafkaSettings) -> Iterator[KafkaProducer]:
 
 
 def bury(producer: KafkaProducer, topics: Topics, number: int, field: str = "ts_ms") -> None:
-    headers = dead_letter_headers(
-        topics.clicks, number % 4, number, "decode", f"`{field}` is bad", field=field
-    )
+    headers = dead_letter_headers(topics.clicks, number % 4, number, "decode", f"`{field}` is bad", field=field)
     producer.send(topics.dlq, key=b"k%d" % number, value=b"\xff%d" % number, headers=headers).get(timeout=10)
 
 
@@ -41,15 +39,11 @@ def clicks(kafka: KafkaSettings, topics: Topics) -> list[tuple[int, bytes, bytes
         ends, found = consumer.end_offsets(partitions), []
         while any(consumer.position(one) < end for one, end in ends.items()):
             for records in consumer.poll(timeout_ms=500).values():
-                found += [
-                    (r.partition, r.key, r.value, dict(r.headers)[REPLAYED_FROM].decode()) for r in records
-                ]
+                found += [(r.partition, r.key, r.value, dict(r.headers)[REPLAYED_FROM].decode()) for r in records]
     return sorted(found, key=lambda record: record[1])
 
 
-def test_letters_are_read_up_to_the_end(
-    kafka: KafkaSettings, topics: Topics, producer: KafkaProducer
-) -> None:
+def test_letters_are_read_up_to_the_end(kafka: KafkaSettings, topics: Topics, producer: KafkaProducer) -> None:
     assert list(read_dead_letters(kafka, topics)) == []
     for number in range(5):
         bury(producer, topics, number)
@@ -111,9 +105,7 @@ def test_many_letters_go_in_batches_and_each_batch_is_remembered(
     assert len(clicks(kafka, topics)) == 8
 
 
-def test_what_cannot_be_sent_is_passed_over(
-    kafka: KafkaSettings, topics: Topics, producer: KafkaProducer
-) -> None:
+def test_what_cannot_be_sent_is_passed_over(kafka: KafkaSettings, topics: Topics, producer: KafkaProducer) -> None:
     producer.send(topics.dlq, value=b"no headers").get(timeout=10)
     elsewhere = dead_letter_headers("another.topic", 0, 0, "decode", "bad")
     producer.send(topics.dlq, value=b"x", headers=elsewhere).get(timeout=10)

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -78,9 +77,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Kafk
     with EmbeddedBroker(folder / "broker", ports["BROKER"], properties=properties) as embedded:
         with admin_client(KafkaSettings(bootstrap_servers=embedded.bootstrap_servers)) as admin:
             admin.create_topics({"guarded": {"num_partitions": 1}}, wait_for_metadata=True)
-            admin.alter_user_scram_credentials(
-                [UserScramCredentialUpsertion("alice", "SCRAM-SHA-512", PASSWORD)]
-            )
+            admin.alter_user_scram_credentials([UserScramCredentialUpsertion("alice", "SCRAM-SHA-512", PASSWORD)])
         yield {
             protocol: KafkaSettings(
                 bootstrap_servers=f"127.0.0.1:{ports[listener]}", security_protocol=protocol, **more
@@ -106,15 +103,11 @@ def test_every_kind_of_client_gets_in(secured: dict[str, KafkaSettings], protoco
     async def send_by_faust() -> None:
         app = faust.App("guarded", **faust_options(settings), web_enabled=False, topic_disable_leader=True)
         async with app.producer:
-            await app.producer.send_and_wait(
-                "guarded", None, value.replace(b"aiokafka", b"faust"), None, None, None
-            )
+            await app.producer.send_and_wait("guarded", None, value.replace(b"aiokafka", b"faust"), None, None, None)
 
     asyncio.run(send_by_aiokafka())
     asyncio.run(send_by_faust())
-    consumer = KafkaConsumer(
-        **client_options(settings), consumer_timeout_ms=5000, auto_offset_reset="earliest"
-    )
+    consumer = KafkaConsumer(**client_options(settings), consumer_timeout_ms=5000, auto_offset_reset="earliest")
     try:
         consumer.assign([TopicPartition("guarded", 0)])
         seen = [record.value for _, record in zip(range(100), iter(consumer), strict=False)]

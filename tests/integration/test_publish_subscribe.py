@@ -45,13 +45,11 @@ def listing(number: int, user: str = "u") -> Recommendation:
     )
 
 
-def send(
-    producer: KafkaProducer, topics: Topics, *lists: Recommendation, partition: int | None = None
-) -> None:
+def send(producer: KafkaProducer, topics: Topics, *lists: Recommendation, partition: int | None = None) -> None:
     for one in lists:
-        producer.send(
-            topics.recommendations, key=one.user_id.encode(), value=encode(one), partition=partition
-        ).get(timeout=10)
+        producer.send(topics.recommendations, key=one.user_id.encode(), value=encode(one), partition=partition).get(
+            timeout=10
+        )
 
 
 def numbers(lists: Subscription, count: int | None = None) -> list[str]:
@@ -89,9 +87,7 @@ class TestPublish:
         assert by_user == sent
         assert len({record.partition for record in records}) > 1
 
-    def test_a_missing_topic_says_what_to_run(
-        self, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_missing_topic_says_what_to_run(self, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("eddyline.stream.clients._NO_TOPIC_MS", 1_000)
         nowhere = Topics.of(TopicSettings(prefix="nowhere"))
         with pytest.raises(ConfigurationError, match=r"no topic `nowhere\.clicks\.v1`.*topics create"):
@@ -104,9 +100,7 @@ class TestPublish:
 
 
 class TestSubscription:
-    def test_earliest_ends_at_the_end(
-        self, kafka: KafkaSettings, topics: Topics, producer: KafkaProducer
-    ) -> None:
+    def test_earliest_ends_at_the_end(self, kafka: KafkaSettings, topics: Topics, producer: KafkaProducer) -> None:
         send(producer, topics, *[listing(n, f"u{n % 7}") for n in range(50)])
         with Subscription(kafka, topics, offset="earliest", exit_at_end=True) as lists:
             found = list(lists)
@@ -157,9 +151,7 @@ class TestSubscription:
             producer.send(topics.recommendations, key=key, value=value, partition=0).get(timeout=10)
         send(producer, topics, listing(2, "b"), partition=0)
         erased: list[str] = []
-        with Subscription(
-            kafka, topics, offset="earliest", exit_at_end=True, on_erased=erased.append
-        ) as lists:
+        with Subscription(kafka, topics, offset="earliest", exit_at_end=True, on_erased=erased.append) as lists:
             assert numbers(lists) == ["r1", "r2"]
         assert erased == ["a", "b"]
         assert lists.skipped == 3
@@ -198,14 +190,10 @@ class TestGroup:
     @staticmethod
     @contextmanager
     def joined(kafka: KafkaSettings, topics: Topics, offset: str = "earliest") -> Iterator[Subscription]:
-        with Subscription(
-            kafka, topics, offset=offset, group=f"{topics.clicks}-g", exit_at_end=True
-        ) as lists:
+        with Subscription(kafka, topics, offset=offset, group=f"{topics.clicks}-g", exit_at_end=True) as lists:
             yield lists
 
-    def test_goes_on_where_it_stopped(
-        self, kafka: KafkaSettings, topics: Topics, producer: KafkaProducer
-    ) -> None:
+    def test_goes_on_where_it_stopped(self, kafka: KafkaSettings, topics: Topics, producer: KafkaProducer) -> None:
         send(producer, topics, *[listing(n) for n in range(5)], partition=1)
         with self.joined(kafka, topics) as lists:
             assert numbers(lists, 2) == ["r0", "r1"]
@@ -238,9 +226,7 @@ class TestGroup:
         with self.joined(kafka, topics, "earliest") as lists:
             assert numbers(lists) == ["r1"]
 
-    def test_two_members_share_the_lists(
-        self, kafka: KafkaSettings, topics: Topics, producer: KafkaProducer
-    ) -> None:
+    def test_two_members_share_the_lists(self, kafka: KafkaSettings, topics: Topics, producer: KafkaProducer) -> None:
         for partition in range(4):
             send(producer, topics, *[listing(3 * partition + n) for n in range(3)], partition=partition)
 

@@ -58,17 +58,13 @@ def test_every_format_reads_the_same_clicks(tmp_path: Path, name: str) -> None:
         path = write(tmp_path, name, "\n\n".join(json.dumps(row) for row in rows))
     assert list(read_log(path)) == [
         Click(event_id="log-1", user_id="u1", item_id="i1", ts_ms=1_700_000_000_000, kind="view"),
-        Click(
-            event_id="log-2", user_id="ü2", item_id='i"2,', ts_ms=1_700_000_060_000, kind="rating", value=4.5
-        ),
+        Click(event_id="log-2", user_id="ü2", item_id='i"2,', ts_ms=1_700_000_060_000, kind="rating", value=4.5),
     ]
 
 
 def test_columns_are_mapped_and_optional_ones_may_be_absent(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "who,what,when,visit,id\nu,i,1700000000,s,e9\n")
-    columns = Columns(
-        user="who", item="what", time="when", session="visit", event_id="id", default_kind="view"
-    )
+    columns = Columns(user="who", item="what", time="when", session="visit", event_id="id", default_kind="view")
     assert only(path, columns) == Click(
         event_id="e9", user_id="u", item_id="i", ts_ms=1_700_000_000_000, kind="view", session_id="s"
     )

@@ -96,9 +96,7 @@ def test_an_error_of_ours_is_one_line_with_the_exit_code_of_its_class(
     assert capsys.readouterr().err == "error: [red] went wrong\n"
 
 
-def test_each_line_of_an_error_is_marked(
-    failing: list[BaseException], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_line_of_an_error_is_marked(failing: list[BaseException], capsys: pytest.CaptureFixture[str]) -> None:
     failing.append(ConfigurationError("this is wrong\nand that " + "too " * 100))
     assert main(["failing"]) == 2
     lines = capsys.readouterr().err.splitlines()
@@ -124,9 +122,7 @@ def test_a_reader_that_leaves_is_no_failure() -> None:
         "reader, writer = os.pipe(); os.close(reader); os.dup2(writer, 1)\n"
         "sys.exit(main(['config', 'view', '--json']))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -150,10 +146,8 @@ def test_unknown_settings_from_all_three_sources_are_told_at_once(
     monkeypatch.setenv("EDDYLINE_TELEMETRY__LOGLEVEL", "debug")
     assert main(["config", "validate", "--set", "topics.prefx=a"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "error: eddyline.toml: unknown setting `kafka.bootstrap_server`: "
-        "did you mean `kafka.bootstrap_servers`?",
-        "error: unknown environment variable EDDYLINE_TELEMETRY__LOGLEVEL: "
-        "did you mean EDDYLINE_TELEMETRY__LOG_LEVEL?",
+        "error: eddyline.toml: unknown setting `kafka.bootstrap_server`: did you mean `kafka.bootstrap_servers`?",
+        "error: unknown environment variable EDDYLINE_TELEMETRY__LOGLEVEL: did you mean EDDYLINE_TELEMETRY__LOG_LEVEL?",
         "error: --set: unknown setting `topics.prefx`: did you mean `topics.prefix`?",
     ]
 

@@ -67,9 +67,7 @@ def test_the_column_flags_are_those_of_the_reader() -> None:
     assert set(asdict(DEFAULT_COLUMNS)) == set(Columns.model_fields)
 
 
-def test_a_log_is_sent_by_its_columns_at_its_pace(
-    sink: Sink, log: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_log_is_sent_by_its_columns_at_its_pace(sink: Sink, log: str, capsys: pytest.CaptureFixture[str]) -> None:
     pace = ["--rate", "100", "--speed", "10x", "--set", "topics.prefix=shop"]
     assert main(["publish", log, *COLUMNS, "--skip-bad", "--default-kind", "view", *pace]) == 0
     assert [(click.user_id, click.item_id, click.kind) for click in sink.clicks] == [
@@ -84,16 +82,12 @@ def test_a_log_is_sent_by_its_columns_at_its_pace(
     assert "published 2 clicks to shop.clicks.v1 (4/s)" in captured.err
 
 
-def test_a_bad_row_stops_unless_told_otherwise(
-    sink: Sink, log: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_row_stops_unless_told_otherwise(sink: Sink, log: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["publish", log, *COLUMNS]) == 1
     assert "line 3" in capsys.readouterr().err
 
 
-def test_only_the_first_bad_rows_are_told(
-    sink: Sink, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_the_first_bad_rows_are_told(sink: Sink, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "bad.csv"
     file.write_text("user_id,item_id,timestamp\n" + "u,,1700000000\n" * 50)
     assert main(["publish", str(file), "--skip-bad"]) == 0
@@ -112,9 +106,7 @@ def test_a_made_up_stream_is_the_one_of_its_seed(sink: Sink) -> None:
     assert sink.clicks == list(synthetic_clicks(SyntheticSettings(clicks=50, seed=7)))[:20]
 
 
-def test_an_interrupted_run_tells_what_it_sent(
-    sink: Sink, log: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interrupted_run_tells_what_it_sent(sink: Sink, log: str, capsys: pytest.CaptureFixture[str]) -> None:
     sink.interrupted = True
     assert main(["publish", log, *COLUMNS, "--limit", "1"]) == 130
     assert "published 1 clicks" in capsys.readouterr().err

@@ -24,9 +24,7 @@ def test_stopping_what_does_not_run_is_no_failure(capsys: pytest.CaptureFixture[
     assert "no broker runs in" in capsys.readouterr().err
 
 
-def test_topics_create_lists_what_it_made(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_topics_create_lists_what_it_made(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     made = ["shop.clicks.v1"]
     monkeypatch.setattr("eddyline.stream.topics.create_topics", lambda kafka, topics: made)
     assert main(["topics", "create"]) == 0
@@ -66,9 +64,7 @@ def test_doctor_tells_each_check_and_exits_3_if_one_fails(
     assert main(["doctor", *flags]) == code
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "PASS  broker: answers"
-    assert lines[1:] == (
-        ["PASS  topics: looked at"] if ok else ["FAIL  topics: looked at", "      → create them"]
-    )
+    assert lines[1:] == (["PASS  topics: looked at"] if ok else ["FAIL  topics: looked at", "      → create them"])
     assert asked == [(Path("here"), "there")]
     assert main(["doctor", "--json", *flags]) == code
     assert [row["ok"] for row in json.loads(capsys.readouterr().out)] == [True, ok]

@@ -34,9 +34,7 @@ def test_view_shows_every_setting_with_its_source(
     assert list(shown) == [leaf.key for leaf in leaves(Settings)]
 
 
-def test_view_masks_secrets_in_both_forms(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_view_masks_secrets_in_both_forms(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("EDDYLINE_KAFKA__SASL_PASSWORD", "hunter2")
     flags = ["--set", "kafka.sasl_username=eddy", "--set", "kafka.security_protocol=SASL_PLAINTEXT"]
     shown = view(capsys, *flags)
@@ -92,9 +90,7 @@ def test_init_into_a_missing_folder_is_an_error(capsys: pytest.CaptureFixture[st
     assert "cannot write no/such/eddyline.toml" in capsys.readouterr().err
 
 
-def test_table_is_printed_or_written_between_the_markers(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_table_is_printed_or_written_between_the_markers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "table"]) == 0
     assert capsys.readouterr().out == settings_table() + "\n"
     readme = tmp_path / "README.md"

@@ -47,9 +47,7 @@ def announced(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> list[Manife
     topic = [store.manifest(3)]
     monkeypatch.setattr("eddyline.stream.kafka.probe", lambda kafka, timeout_s: None)
     monkeypatch.setattr(models, "_in_use", lambda settings: topic[-1])
-    monkeypatch.setattr(
-        "eddyline.stream.models.announce", lambda kafka, topics, manifest: topic.append(manifest)
-    )
+    monkeypatch.setattr("eddyline.stream.models.announce", lambda kafka, topics, manifest: topic.append(manifest))
     return topic
 
 

@@ -32,9 +32,7 @@ class Topic:
     asked: dict[str, Any]
     skipped = 2
 
-    def __init__(
-        self, kafka: object, topics: object, *, on_erased: Callable[[str], None], **asked: Any
-    ) -> None:
+    def __init__(self, kafka: object, topics: object, *, on_erased: Callable[[str], None], **asked: Any) -> None:
         type(self).asked = asked
         self._lists = iter([recommendation("u[1]", 250), recommendation("u2", 36_000_000)])
         on_erased("u3")
@@ -93,8 +91,6 @@ def test_the_table_has_one_header_and_a_line_for_each_list(capsys: pytest.Captur
     ("arguments", "said"),
     [(["--count", "0"], "--count 0: want more than 0"), (["--offset", "yesterday"], "'yesterday'")],
 )
-def test_wrong_arguments_are_usage_errors(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_arguments_are_usage_errors(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["subscribe", *arguments]) == 2
     assert said in capsys.readouterr().err

@@ -29,9 +29,7 @@ def receipts(monkeypatch: pytest.MonkeyPatch) -> list[Receipt]:
     return given
 
 
-def test_forget_tells_what_each_one_erased(
-    receipts: list[Receipt], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_forget_tells_what_each_one_erased(receipts: list[Receipt], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["state", "forget", "somebody", *TWO]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [

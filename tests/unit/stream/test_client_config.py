@@ -39,6 +39,4 @@ def test_a_name_of_the_model_is_checked_by_loading_everything(tmp_path: Path) ->
 
 
 def test_all_settings_begin_with_the_light_ones() -> None:
-    assert list(Settings.model_fields)[: len(ClientSettings.model_fields)] == list(
-        ClientSettings.model_fields
-    )
+    assert list(Settings.model_fields)[: len(ClientSettings.model_fields)] == list(ClientSettings.model_fields)

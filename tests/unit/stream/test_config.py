@@ -32,9 +32,7 @@ def test_nothing_given_is_the_defaults(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_flags_beat_environment_beats_file_beats_default(tmp_path: Path) -> None:
-    file = written(
-        tmp_path, '[topics]\nprefix = "file"\npartitions = 2\n[kafka]\nbootstrap_servers = "file:1"\n'
-    )
+    file = written(tmp_path, '[topics]\nprefix = "file"\npartitions = 2\n[kafka]\nbootstrap_servers = "file:1"\n')
     environ = {"EDDYLINE_TOPICS__PARTITIONS": "3", "EDDYLINE_KAFKA__BOOTSTRAP_SERVERS": "environment:1"}
     overrides = {"kafka.bootstrap_servers": "flag:1"}
     settings = load_settings(file, overrides, environ, flags={"kafka.bootstrap_servers": "--broker"})
@@ -42,9 +40,7 @@ def test_flags_beat_environment_beats_file_beats_default(tmp_path: Path) -> None
     assert settings.topics.partitions == 3
     assert settings.kafka.bootstrap_servers == "flag:1"
     assert settings.topics.replication_factor == Settings().topics.replication_factor
-    assert [
-        settings.origin(key) for key in ("topics.prefix", "topics.partitions", "kafka.bootstrap_servers")
-    ] == [
+    assert [settings.origin(key) for key in ("topics.prefix", "topics.partitions", "kafka.bootstrap_servers")] == [
         str(file),
         "EDDYLINE_TOPICS__PARTITIONS",
         "--broker",
@@ -172,9 +168,7 @@ def test_the_environment_gives_another_process_the_same_settings(
 
 
 def test_the_environment_also_holds_what_was_changed_after_loading() -> None:
-    changed = Settings().model_copy(
-        update={"topics": Settings().topics.model_copy(update={"prefix": "other"})}
-    )
+    changed = Settings().model_copy(update={"topics": Settings().topics.model_copy(update={"prefix": "other"})})
     assert environment(changed) == {"EDDYLINE_TOPICS__PREFIX": "other"}
 
 

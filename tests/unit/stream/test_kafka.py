@@ -78,9 +78,7 @@ def free_port() -> int:
 
 
 class TestSettings:
-    @pytest.mark.parametrize(
-        "servers", ["", "host", "host:", "host:x", ":9092", "a:1,,b:2", "host:1/x", "a:99999"]
-    )
+    @pytest.mark.parametrize("servers", ["", "host", "host:", "host:x", ":9092", "a:1,,b:2", "host:1/x", "a:99999"])
     def test_an_unreadable_address_is_refused(self, servers: str) -> None:
         with pytest.raises(ValidationError, match="host:port"):
             settings(bootstrap_servers=servers)
@@ -122,9 +120,7 @@ class TestOptions:
 
     @pytest.mark.parametrize("options", [client_options, async_options])
     def test_security_reaches_kafka_python_and_aiokafka(self, options: Any) -> None:
-        given = options(
-            settings(**SASL, bootstrap_servers="a:1,[::1]:2", client_id="me", request_timeout_s=42)
-        )
+        given = options(settings(**SASL, bootstrap_servers="a:1,[::1]:2", client_id="me", request_timeout_s=42))
         assert given["security_protocol"] == "SASL_SSL"
         assert isinstance(given["ssl_context"], ssl.SSLContext)
         assert given["sasl_mechanism"] == "SCRAM-SHA-256"

@@ -151,14 +151,10 @@ def test_rate_does_not_catch_up_a_long_stall_in_a_burst(producer: FakeProducer, 
 
     publish(stalling(), KAFKA, TOPICS, rate=50)
     resumed = producer.times[20]
-    assert (
-        sum(time == resumed for time in producer.times) <= 7
-    )  # a tenth of a second's worth, and the one due
+    assert sum(time == resumed for time in producer.times) <= 7  # a tenth of a second's worth, and the one due
 
 
-def test_speed_follows_the_clicks_own_times_and_lets_late_ones_go_at_once(
-    producer: FakeProducer, clock: Clock
-) -> None:
+def test_speed_follows_the_clicks_own_times_and_lets_late_ones_go_at_once(producer: FakeProducer, clock: Clock) -> None:
     offsets_s = [0, 10, 5, 60]
     clicks = [click(n, 1_700_000_000_000 + s * 1000) for n, s in enumerate(offsets_s)]
     publish(clicks, KAFKA, TOPICS, speed=10)

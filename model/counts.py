@@ -191,6 +191,10 @@ class Counts:
         self.forward = grow_items(self.forward, capacity)
         self.backward = grow_items(self.backward, capacity)
 
+    def forget_offsets(self) -> None:
+        """Go on with another stream, whose offsets begin anew: what is counted stays."""
+        self._applied.fill(-1)
+
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything but the ids, as named arrays; `from_arrays` gives the same counts back."""
         count = len(self)

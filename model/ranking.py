@@ -15,11 +15,12 @@ from eddyline.model.counts import Counts
 from eddyline.model.evidence import OWN, Candidates, because, candidates, dense_evidence
 from eddyline.model.fusion import SHARPNESS, GateWeights
 from eddyline.model.model import Model
+from eddyline.state.records import Parts
 from eddyline.state.user_state import UserStates
 
 __all__ = ["PARTS", "Lists", "Ranking", "RankingSettings", "View"]
 
-PARTS = ("neural", "popularity", "co_clicks", "history", "pattern")
+PARTS = Parts.__struct_fields__
 """What a score is the sum of; `pattern` is the residual e(sparse)."""
 
 

@@ -12,6 +12,7 @@ from eddyline.state.errors import BadRecord
 __all__ = [
     "Cause",
     "Click",
+    "Parts",
     "RankedItem",
     "Recommendation",
     "Why",
@@ -41,14 +42,29 @@ class Click(msgspec.Struct, frozen=True, kw_only=True):
     recommendation_id: str | None = None
 
 
-class Why(msgspec.Struct, frozen=True, omit_defaults=True):
+class Parts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What each source gave to a score; they add up to it.
+
+    `neural`: A(F(u), I(i)). `popularity`: decayed and plain clicks, and age. `co_clicks`: what others clicked
+    before and after the user's recent items. `history`: the user's own clicks on it. `pattern`: what the item
+    counts and the history say together, beyond their sum.
+    """
+
+    neural: float = 0.0
+    popularity: float = 0.0
+    co_clicks: float = 0.0
+    history: float = 0.0
+    pattern: float = 0.0
+
+
+class Why(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Why an item is on a list: the part each source gave to its score, and the recent items behind it."""
 
-    parts: dict[str, float]
+    parts: Parts
     because_of: list[str] = []
 
 
-class RankedItem(msgspec.Struct, frozen=True, omit_defaults=True):
+class RankedItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One place on a list."""
 
     item_id: str

@@ -13,10 +13,11 @@ from kafka.errors import KafkaError
 from eddyline.state.errors import BrokerUnreachable, ConfigurationError
 from eddyline.stream.kafka import KafkaSettings, client_options, wait_for_broker
 
-__all__ = ["kafka_errors", "open_consumer", "open_producer"]
+__all__ = ["kafka_errors", "open_consumer", "open_producer", "patience_s"]
 
-# How long a topic may be unknown before it counts as missing, and what a record may wait beyond one request.
-_NO_TOPIC_MS, _DELIVERY_SLACK_MS = 10_000, 10_000
+# How long a topic may be unknown before it counts as missing.
+_NO_TOPIC_MS = 10_000
+_CLOSE_S = 5.0
 
 
 @contextmanager
@@ -30,8 +31,9 @@ def kafka_errors(kafka: KafkaSettings) -> Iterator[None]:
         ) from error
 
 
-def open_producer(kafka: KafkaSettings, topic: str, **options: Any) -> KafkaProducer:
-    """A producer whose sends are acknowledged by all replicas, or fail within `request_timeout_s` + 10 s.
+@contextmanager
+def open_producer(kafka: KafkaSettings, topic: str, **options: Any) -> Iterator[KafkaProducer]:
+    """A producer whose records count once all replicas have them, and never twice; closed at the end.
 
     Raises:
         BrokerUnreachable: Kafka does not answer.
@@ -43,16 +45,33 @@ def open_producer(kafka: KafkaSettings, topic: str, **options: Any) -> KafkaProd
             **client_options(kafka),
             acks="all",
             max_block_ms=_NO_TOPIC_MS,
-            delivery_timeout_ms=int(kafka.request_timeout_s * 1000) + _DELIVERY_SLACK_MS,
+            delivery_timeout_ms=int(patience_s(kafka) * 1000),
             allow_auto_create_topics=False,
             **options,
         )
     try:
-        producer.partitions_for(topic)
-    except KafkaError as error:
-        producer.close()
-        raise _no_topic(topic) from error
-    return producer
+        try:
+            producer.partitions_for(topic)
+        except KafkaError as error:
+            raise _no_topic(topic) from error
+        yield producer
+    finally:
+        try:
+            producer.close(timeout=_CLOSE_S)
+        except KafkaError:
+            # Its close gives up half-way when something cannot be sent, and its thread would send that whenever
+            # Kafka returns, long after we said it failed.
+            producer._sender.force_close()
+            producer.close(timeout=_CLOSE_S)
+
+
+def patience_s(kafka: KafkaSettings) -> float:
+    """How long a record may wait for its acknowledgement: one request, and some time to find another broker.
+
+    To be enforced by whoever sends: kafka-python's own delivery timeout does not end anything while its
+    idempotent producer waits for a broker that is gone.
+    """
+    return kafka.request_timeout_s + 10.0
 
 
 def open_consumer(kafka: KafkaSettings, topic: str, **options: Any) -> tuple[KafkaConsumer, list[TopicPartition]]:

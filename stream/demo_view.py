@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
@@ -89,7 +90,11 @@ class DemoView:
                 table.add_row(click)
                 continue
             item = ranked[place]
-            parts = sorted(item.why.parts.items(), key=lambda part: -part[1])[:2] if item.why else []
+            parts = (
+                sorted(msgspec.structs.asdict(item.why.parts).items(), key=lambda part: -part[1])[:2]
+                if item.why
+                else []
+            )
             because = ", ".join(item.why.because_of) if item.why else ""
             table.add_row(
                 click,

@@ -28,7 +28,7 @@ from kafka.errors import KafkaError
 from kafka.producer.future import FutureRecordMetadata
 
 from eddyline.state.errors import EddylineError
-from eddyline.stream.clients import kafka_errors, open_consumer, open_producer
+from eddyline.stream.clients import kafka_errors, open_consumer, open_producer, patience_s
 from eddyline.stream.kafka import KafkaSettings
 from eddyline.stream.topics import Topics
 
@@ -184,13 +184,13 @@ def replay_dead_letters(
         EddylineError: Kafka did not take a record.
     """
     count = 0
-    with closing(open_producer(kafka, topics.clicks)) as producer:
+    with open_producer(kafka, topics.clicks) as producer:
         partitions = len(producer.partitions_for(topics.clicks))
         batch: list[DeadLetter] = []
 
         def flush() -> None:
             nonlocal count
-            _send(producer, topics, batch, partitions)
+            _send(producer, topics, batch, partitions, patience_s(kafka))
             count += len(batch)
             batch.clear()
             if on_progress is not None:
@@ -206,7 +206,13 @@ def replay_dead_letters(
     return count
 
 
-def _send(producer: KafkaProducer, topics: Topics, letters: Sequence[DeadLetter], partitions: int) -> None:
+def _send(
+    producer: KafkaProducer,
+    topics: Topics,
+    letters: Sequence[DeadLetter],
+    partitions: int,
+    patience: float,
+) -> None:
     """Send letters again, and their receipts once Kafka has all of them."""
     sent: list[FutureRecordMetadata] = []
     receipts: dict[int, list[int]] = defaultdict(list)
@@ -224,20 +230,21 @@ def _send(producer: KafkaProducer, topics: Topics, letters: Sequence[DeadLetter]
                 )
             )
             receipts[letter.dlq_partition].append(letter.dlq_offset)
-        _await(producer, sent)
+        _await(producer, sent, patience)
         _await(
             producer,
             [
                 producer.send(topics.dlq, partition=at, value=msgspec.json.encode(offsets), headers=[(_RECEIPT, b"1")])
                 for at, offsets in receipts.items()
             ],
+            patience,
         )
     except KafkaError as error:
         raise EddylineError(f"Kafka did not take a dead letter for `{topics.clicks}`: {error}") from error
 
 
-def _await(producer: KafkaProducer, sent: Sequence[FutureRecordMetadata]) -> None:
-    producer.flush()
+def _await(producer: KafkaProducer, sent: Sequence[FutureRecordMetadata], patience: float) -> None:
+    producer.flush(timeout=patience)
     for future in sent:
         future.get()
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from eddyline.model.counts import Counts
 from eddyline.model.model import Model
-from eddyline.model.ranking import PARTS, Lists
-from eddyline.state.records import Cause, RankedItem, Recommendation, Why, encode
+from eddyline.model.ranking import Lists
+from eddyline.state.records import Cause, Parts, RankedItem, Recommendation, Why, encode
 from eddyline.state.user_state import UserStates
 
 __all__ = ["encode_lists"]
@@ -52,8 +52,7 @@ def encode_lists(
                 break
             why = None
             if explained:
-                named = {name: part for name, part in zip(PARTS, parts[u][k], strict=True) if part}
-                why = Why(named, [ids[x] for x in reasons[u][k] if x >= 0])
+                why = Why(Parts(*parts[u][k]), [ids[x] for x in reasons[u][k] if x >= 0])
             ranked.append(RankedItem(ids[row], scores[u][k], why))
         partition, offset = where[u]
         records.append(

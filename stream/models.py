@@ -57,27 +57,51 @@ def newest_manifest(records: Sequence[Record], name: str) -> Manifest | None:
     return found
 
 
-def load_model(store: ModelStore, manifest: Manifest, counts: Counts | None = None) -> Model:
+def load_model(store: ModelStore, manifest: Manifest, beside: Rows | None = None) -> Model:
     """The weights a manifest names, checked.
 
     Args:
         store: where they are.
         manifest: what they must be.
-        counts: the counts they are to stand beside; their item rows must be the same ones.
+        beside: the item rows they are to stand beside; they must be of the same evidence.
 
     Raises:
         CorruptModel: the files are not what the manifest says, or the rows are of other evidence.
     """
     arrays = store.load(manifest.version, "weights", manifest)
-    if counts is not None:
-        theirs, ours = arrays["items.hash"], counts.hashes
-        both = min(len(theirs), len(ours))
-        if not np.array_equal(theirs[:both], ours[:both]):
-            raise CorruptModel(
-                f"version {manifest.version} was trained on other evidence than this stream's, its item rows differ: "
-                "use it with a new topic prefix, or promote a version of this stream"
-            )
+    if beside is not None and not _same_rows(Rows.of(manifest, arrays), beside):
+        raise CorruptModel(
+            f"version {manifest.version} was trained on other evidence than this stream's, its item rows differ: "
+            "use it with a new topic prefix, or promote a version of this stream"
+        )
     return model_from_arrays(arrays, manifest.version, manifest.trained_until_ms)
+
+
+class Rows(NamedTuple):
+    """Which items have which rows, as far as the evidence was folded.
+
+    Attributes:
+        hashes: of the items, by row; those of the last rows may be left out.
+        count: rows given so far.
+        evidence_offset: the first offset of the evidence that is not folded yet.
+    """
+
+    hashes: npt.NDArray[np.uint64]
+    count: int
+    evidence_offset: int
+
+    @classmethod
+    def of(cls, manifest: Manifest, arrays: Arrays) -> Rows:
+        """The rows of a version."""
+        return cls(arrays["items.hash"], manifest.items, manifest.evidence_offset)
+
+
+def _same_rows(a: Rows, b: Rows) -> bool:
+    """Whether one is the other with more evidence folded. Rows are never taken back."""
+    both = min(len(a.hashes), len(b.hashes))
+    less, more = (a, b) if (a.evidence_offset, a.count) <= (b.evidence_offset, b.count) else (b, a)
+    in_order = less.count <= more.count and (less.evidence_offset < more.evidence_offset or less.count == more.count)
+    return in_order and np.array_equal(a.hashes[:both], b.hashes[:both])
 
 
 def starting_point(

@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from kafka.producer.future import FutureRecordMetadata
 
 from eddyline.state.errors import ConfigurationError, EddylineError
 from eddyline.state.records import Click, encode
-from eddyline.stream.clients import open_producer
+from eddyline.stream.clients import open_producer, patience_s
 from eddyline.stream.kafka import KafkaSettings
 from eddyline.stream.topics import Topics
 
@@ -23,6 +24,7 @@ _UNACKNOWLEDGED = 20_000
 _PROGRESS_S = 0.1
 # Shorter waits are made up by the next ones; longer ones are cut, so that errors surface in between.
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.002, 0.5
+_DRAIN_S = 0.005
 
 
 class PublishError(EddylineError):
@@ -79,25 +81,25 @@ def publish(
         ConfigurationError: the topic does not exist, or the pace is not positive.
         PublishError: Kafka did not take a click. What it took before stays.
     """
-    for name, pace in (("rate", rate), ("speed", speed)):
-        if pace is not None and not pace > 0:
-            raise ConfigurationError(f"the {name} is {pace}; it must be above 0")
+    for name, given in (("rate", rate), ("speed", speed)):
+        if given is not None and not given > 0:
+            raise ConfigurationError(f"the {name} is {given}; it must be above 0")
     started = time.monotonic()
-    sender = _Sender(kafka, topics.clicks, on_progress)
-    due = _Pace(rate, speed)
     interrupted = False
-    try:
+    # 64 KiB are enough for throughput, 5 ms soon enough for a live stream.
+    with open_producer(kafka, topics.clicks, linger_ms=5, batch_size=65_536) as producer:
+        sender = _Sender(producer, topics.clicks, patience_s(kafka), on_progress)
+        pace = _Pace(rate, speed)
         try:
             for click in clicks:
-                while (wait := due.wait_s(click.ts_ms)) >= _SHORTEST_WAIT_S:
+                while (wait := pace.wait_s(click.ts_ms)) >= _SHORTEST_WAIT_S:
                     sender.settle_now_and_then()
                     time.sleep(min(wait, _LONGEST_WAIT_S))
                 sender.send(click)
         except KeyboardInterrupt:
             interrupted = True
-        sender.finish()
-    finally:
-        sender.close()
+        sender.drain(0)
+        sender.report()
     return Published(sender.acknowledged, time.monotonic() - started, interrupted)
 
 
@@ -126,53 +128,68 @@ class _Pace:
 
 
 class _Sender:
-    """A producer that keeps count of what is acknowledged and lets no failure pass."""
+    """Keeps count of what is acknowledged and lets no failure pass."""
 
-    def __init__(self, kafka: KafkaSettings, topic: str, on_progress: Callable[[int], None] | None) -> None:
+    def __init__(
+        self,
+        producer: KafkaProducer,
+        topic: str,
+        patience_s: float,
+        on_progress: Callable[[int], None] | None,
+    ) -> None:
+        self.acknowledged = 0
+        self._producer = producer
         self._topic = topic
+        self._patience_s = patience_s
         self._on_progress = on_progress
         self._next_progress = 0.0
         self._waiting: deque[FutureRecordMetadata] = deque()
-        self.acknowledged = 0
-        # 64 KiB are enough for throughput, 5 ms soon enough for a live stream.
-        self._producer = open_producer(kafka, topic, linger_ms=5, batch_size=65_536)
+        self._moved = 0.0  # when an acknowledgement came last, while some are waited for
 
     def send(self, click: Click) -> None:
         try:
             sent = self._producer.send(self._topic, value=encode(click), key=click.user_id.encode())
         except KafkaError as error:
-            raise self._failed(error) from error
+            raise self._failed(str(error)) from error
+        if not self._waiting:
+            self._moved = time.monotonic()
         self._waiting.append(sent)
         if len(self._waiting) >= _UNACKNOWLEDGED:
-            self._producer.flush()
+            self.drain(_UNACKNOWLEDGED // 2)
         self.settle_now_and_then()
+
+    def drain(self, left: int) -> None:
+        """Wait until at most so many clicks are unacknowledged."""
+        self.settle()
+        while len(self._waiting) > left:
+            time.sleep(_DRAIN_S)
+            self.settle()
 
     def settle_now_and_then(self) -> None:
         if time.monotonic() >= self._next_progress:
             self.settle()
 
     def settle(self) -> None:
-        """Count what has been acknowledged, report it, and raise if a click was refused."""
-        waiting = self._waiting
+        """Count what has been acknowledged, report it, and raise if a click was refused or waits too long."""
+        waiting, now = self._waiting, time.monotonic()
         while waiting and waiting[0].is_done:
             done = waiting.popleft()
             if done.failed():
-                raise self._failed(done.exception) from done.exception
+                raise self._failed(str(done.exception)) from done.exception
             self.acknowledged += 1
+            self._moved = now
+        if waiting and now - self._moved > self._patience_s:
+            raise self._failed(f"no acknowledgement for {self._patience_s:g} s")
+        if now >= self._next_progress:
+            self._next_progress = now + _PROGRESS_S
+            self.report()
+
+    def report(self) -> None:
         if self._on_progress is not None:
             self._on_progress(self.acknowledged)
-        self._next_progress = time.monotonic() + _PROGRESS_S
 
-    def finish(self) -> None:
-        """Wait for the acknowledgement of everything sent; Kafka's delivery timeout bounds it."""
-        self._producer.flush()
-        self.settle()
-
-    def close(self) -> None:
-        self._producer.close()
-
-    def _failed(self, error: BaseException) -> PublishError:
+    def _failed(self, reason: str) -> PublishError:
         return PublishError(
-            f"Kafka did not take a click for `{self._topic}`: {error}; "
+            f"Kafka did not take a click for `{self._topic}`: {reason}; "
             f"{self.acknowledged:,} clicks were acknowledged before"
         )

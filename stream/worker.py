@@ -2,15 +2,17 @@
 
 For each micro-batch, in this order: evidence, examples and dead letters are acknowledged; then the states'
 changelog, and the states are written; then the lists are acknowledged; only then may the offsets be committed.
+The step of the next micro-batch is made meanwhile; it sees the states under way.
 Whatever a crash leaves undone comes again, and what was done already is recognised by its offset.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
@@ -34,7 +36,7 @@ from eddyline.stream.microbatch import DeadClick, Forget, MicroBatch, User, micr
 from eddyline.stream.models import load_model, newest_manifest, starting_point
 from eddyline.stream.outbox import Message, Outbox
 from eddyline.stream.partitions import Partitions
-from eddyline.stream.serving import Serving
+from eddyline.stream.serving import Served, Serving
 from eddyline.stream.telemetry import Metrics, MetricsServer, serve
 from eddyline.stream.topics import Topics
 
@@ -75,6 +77,8 @@ class Worker:
         self._active: OrderedDict[User, None] = OrderedDict()  # recently active, oldest first
         self._to_refresh: list[User] = []
         self._behind = False
+        self._delivery: asyncio.Task[None] | None = None  # of the micro-batch before
+        self._in_flight: dict[User, bytes] = {}  # its states, until they are written
         self._processed: dict[int, int] = {}
         self._moved_on = time.monotonic()
         self._lag = 0
@@ -103,12 +107,13 @@ class Worker:
         self._server = serve(settings.telemetry, self.metrics, self.healthy)
         self._follow_model(model.version, model.trained_until_ms)
         for loop in (self._fold, self._swap, self._refresh, self._sweep, self._watch):
-            self._tasks.append(asyncio.create_task(self._guarded(loop)))
+            self._tasks.append(asyncio.create_task(self._guarded(loop())))
 
     async def drain(self) -> None:
         """Finish the micro-batch under way, take no other, commit."""
         self._stopping = True
         async with self._busy:
+            await self._settle()
             await self.app.consumer.commit()
 
     async def stop(self) -> None:
@@ -159,21 +164,52 @@ class Worker:
         await self._bury(dead)
         for part in parts:
             if isinstance(part, Forget):
+                await self._settle()
                 await self._forget(part.user)
             else:
                 await self._apply(part)
-        for event in live:
-            self._processed[event.message.partition] = event.message.offset + 1
-            event.ack()
         self._behind = len(events) >= self.settings.worker.micro_batch
-        self._moved_on = time.monotonic()
+        self._in_background(self._finish(self._delivery, live))
 
     async def _apply(self, batch: MicroBatch) -> None:
+        """Make the step while the batch before is still being delivered; then hand this one over."""
         users = list(batch.users)
-        states = self.partitions.read(users)
+        known = self.partitions.read(users)
+        states = [self._in_flight.get(user, state) for user, state in zip(users, known, strict=True)]
         began = time.perf_counter()
         served = await self._model_work(self.serving.apply, batch, states)
         self.metrics.step_seconds.observe(time.perf_counter() - began)
+        await self._settle()
+        self._in_flight = dict(zip(users, served.states, strict=True))
+        self._in_background(self._deliver(batch, users, served))
+        for user in users:
+            self._active[user] = None
+            self._active.move_to_end(user)
+        while len(self._active) > self.settings.worker.refresh_users:
+            self._active.popitem(last=False)
+
+    async def _settle(self) -> None:
+        """Wait until nothing is being delivered."""
+        if self._delivery is not None:
+            await self._delivery
+        self._delivery = None
+        self._in_flight = {}
+
+    def _in_background(self, delivery: Coroutine[Any, Any, None]) -> None:
+        self._delivery = asyncio.create_task(self._guarded(delivery))
+
+    async def _finish(self, delivery: asyncio.Task[None] | None, events: Sequence[Any]) -> None:
+        """Let the offsets of a batch be committed, after its last delivery."""
+        if delivery is not None:
+            await delivery
+        if self.failed.done():
+            return
+        for event in events:
+            self._processed[event.message.partition] = event.message.offset + 1
+            event.ack()
+        self._moved_on = time.monotonic()
+
+    async def _deliver(self, batch: MicroBatch, users: Sequence[User], served: Served) -> None:
         first = [Message(self.topics.evidence, served.evidence)] if served.evidence else []
         first += [Message(self.topics.examples, examples) for examples in served.examples]
         await self._outbox.deliver(first)
@@ -185,11 +221,6 @@ class Worker:
             self.metrics.click_to_list_seconds.observe(max(0.0, now_ms - arrived_ms) / 1000)
         self.metrics.clicks.inc(served.applied)
         self.metrics.redelivered.inc(len(batch.clicks) - served.applied)
-        for user in users:
-            self._active[user] = None
-            self._active.move_to_end(user)
-        while len(self._active) > self.settings.worker.refresh_users:
-            self._active.popitem(last=False)
 
     async def _publish(self, users: Sequence[User], lists: Sequence[bytes], cause: str) -> None:
         topic = self.topics.recommendations
@@ -277,6 +308,7 @@ class Worker:
             if self._behind or not self._to_refresh or self._busy.locked():
                 continue
             async with self._busy:
+                await self._settle()
                 chosen = [self._to_refresh.pop() for _ in range(min(worker.refresh_batch, len(self._to_refresh)))]
                 users = [user for user in chosen if user.partition in self.partitions.owned]
                 found = zip(users, self.partitions.read(users), strict=True)
@@ -293,6 +325,7 @@ class Worker:
             await asyncio.sleep(self.settings.worker.sweep_interval_s)
             for partition in list(self.partitions.owned):
                 async with self._busy:
+                    await self._settle()
                     if partition not in self.partitions.owned:
                         continue
                     rows = self.partitions.owned[partition].scan(at.get(partition), _SWEEP_ROWS)
@@ -319,7 +352,7 @@ class Worker:
     async def _assigned(self, app: Any, assigned: Any, **_: Any) -> None:
         partitions = sorted(tp.partition for tp in assigned if tp.topic == self.topics.clicks)
         _log.info("partitions assigned", partitions=partitions)
-        self._tasks.append(asyncio.create_task(self._guarded(self._open_all, partitions)))
+        self._tasks.append(asyncio.create_task(self._guarded(self._open_all(partitions))))
 
     async def _open_all(self, partitions: Sequence[int]) -> None:
         async with self._busy:
@@ -330,14 +363,15 @@ class Worker:
     async def _revoked(self, app: Any, revoked: Any, **_: Any) -> None:
         """Give partitions up once the micro-batch under way is finished."""
         async with self._busy:
+            await self._settle()
             for tp in revoked:
                 if tp.topic == self.topics.clicks:
                     self.partitions.close(tp.partition)
                     self._processed.pop(tp.partition, None)
 
-    async def _guarded(self, work: Any, *arguments: Any) -> None:
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await work(*arguments)
+            await work
         except Exception as error:
             self._fail(error)
 
@@ -353,6 +387,8 @@ def run(settings: Settings) -> None:
         EddylineError: it cannot go on; the message says why.
     """
     torch.set_num_threads(1)  # at these sizes more threads are slower
+    # Lists are made of many small objects and no cycles: looking for cycles all the time would cost a tenth.
+    gc.set_threshold(100_000, 20, 100)
     wait_for_broker(settings.kafka, None, _log.warning)
     settings.state.folder.mkdir(parents=True, exist_ok=True)
 

@@ -16,6 +16,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 		$(if $(TORCH),--torch-backend $(TORCH)) --editable . --group dev
 	@mkdir -p $(VENV)/src/eddyline
 	@for package in stream replay model state; do ln -sfn ../../../$$package $(VENV)/src/eddyline/$$package; done
+	@echo "eddyline: compiling its kernels (once)"
+	@$(BIN)/python -m eddyline.model.warm_up
 	@touch $@
 	@echo "eddyline: installed"
 

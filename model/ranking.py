@@ -92,7 +92,7 @@ class Ranking:
         network, items = self.model.network, self.model.items
         items.grow(counts)
         found = candidates(counts, states, now_ms, self.settings.candidates, self.settings.long_term_items)
-        h = torch.from_numpy(np.ascontiguousarray(states["h"]))
+        h = torch.from_numpy(np.array(states["h"], order="C"))
         ring = torch.from_numpy(states["ring"].astype(np.float32))
         length = torch.from_numpy(states["ring_length"].astype(np.int64))
         mean, last = items.history_mean(torch.from_numpy(found.history).long())

@@ -103,7 +103,8 @@ class Encoder:
                 states[chosen] = part
 
     def _step(self, states: UserStates, items: npt.NDArray[np.uint64]) -> None:
-        h, c = np.ascontiguousarray(states["h"]), np.ascontiguousarray(states["c"])
+        # copies: one compiled kernel for rows of plain arrays, whatever the batch
+        h, c = np.array(states["h"], order="C"), np.array(states["c"], order="C")
         _lstm(self._gates, self.rows(items), self._w_h, h, c)
         states["h"], states["c"] = h, c
         N = states["ring"].shape[1]

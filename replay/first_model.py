@@ -46,7 +46,8 @@ class FirstModel:
         model: the model, of version 0 until it is stored.
         counts: the whole log's, ready for a stream whose evidence begins at offset 0.
         pretrained: what the training of encoder, long-term and fusion came to.
-        learned: clicks of the last part that the gate was fitted on.
+        scored: clicks of the last part.
+        learned: those of them that the gate was fitted on: whose items were known before.
         metrics: recall@20 on the last part of the lists as served, and of decayed popularity on the same clicks;
             the held-out loss of the training.
     """
@@ -54,6 +55,7 @@ class FirstModel:
     model: Model
     counts: Counts
     pretrained: Pretrained
+    scored: int
     learned: int
     metrics: dict[str, float]
 
@@ -107,10 +109,16 @@ def first_model(
         on_progress=lambda share, text: on_progress(f"pre-training, {text}", share),
     )
     learner = Learner(learning, engine.shape, engine.ranking.long_term_items, trained.model)
-    metrics = _fit_gate(runner, learner, clicks[len(earlier) :], on_progress)
+    later = clicks[len(earlier) :]
+    metrics = _fit_gate(runner, learner, later, on_progress)
     runner.counts.forget_offsets()
     return FirstModel(
-        learner.snapshot(0, 0), runner.counts, trained, learner.learned, {"held_out_loss": trained.loss, **metrics}
+        model=learner.snapshot(0, 0),
+        counts=runner.counts,
+        pretrained=trained,
+        scored=len(later),
+        learned=learner.learned,
+        metrics={"held_out_loss": trained.loss, **metrics},
     )
 
 

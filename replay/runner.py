@@ -42,7 +42,7 @@ class Runner:
         self.counts = counts
         self._clicks = clicks
         self._rows: dict[str, int] = {}
-        self._states = new_states(settings.shape, 1024)
+        self._states: UserStates = new_states(settings.shape, 1024)
         self._next_offset = 0
 
     @property
@@ -72,5 +72,5 @@ class Runner:
         at = [self._rows.setdefault(user, len(self._rows)) for user in users]
         if len(self._rows) > len(self._states):
             more = new_states(self.engine.settings.shape, 2 * len(self._rows) - len(self._states))
-            self._states: UserStates = np.concatenate([self._states, more])
+            self._states = np.concatenate([self._states, more])
         return at

@@ -38,7 +38,7 @@ class StateSettings(BaseModel):
         description="memory for states not yet in a sorted file, shared by all partitions of the process",
     )
     idle_days: float | None = Field(
-        90.0, gt=0, description="forget a user this many days after the last click; none keeps every user"
+        90.0, gt=0, description="forget a user this many days after the last click; empty keeps every user"
     )
 
 

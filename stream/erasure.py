@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from eddyline.state.records import hash_id
-from eddyline.stream.clients import kafka_errors, open_consumer, open_producer
+from eddyline.stream.clients import kafka_errors, open_consumer, open_producer, patience_s
 from eddyline.stream.kafka import KafkaSettings
 from eddyline.stream.topics import Topics
 
@@ -79,16 +79,12 @@ def forget_user(kafka: KafkaSettings, topics: Topics, user_id: str, *, timeout_s
 
 
 def _send_tombstones(kafka: KafkaSettings, topics: Topics, user_id: str) -> int:
-    producer = open_producer(kafka, topics.clicks)
-    try:
-        with kafka_errors(kafka):
-            partitions = sorted(producer.partitions_for(topics.clicks))
-            sent = [
-                producer.send(topics.clicks, key=user_id.encode(), value=None, partition=partition)
-                for partition in partitions
-            ]
-            for future in sent:
-                future.get(timeout=kafka.request_timeout_s)
-    finally:
-        producer.close()
+    with open_producer(kafka, topics.clicks) as producer, kafka_errors(kafka):
+        partitions = sorted(producer.partitions_for(topics.clicks))
+        sent = [
+            producer.send(topics.clicks, key=user_id.encode(), value=None, partition=partition)
+            for partition in partitions
+        ]
+        for future in sent:
+            future.get(timeout=patience_s(kafka))
     return len(partitions)

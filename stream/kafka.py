@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import faust
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import (
     IllegalSaslStateError,
     KafkaError,
@@ -217,16 +217,21 @@ async def _ask(settings: KafkaSettings, host: str, port: int, timeout_s: float) 
     options = _common(settings)
     del options["bootstrap_servers"]
     options["request_timeout_ms"] = int(timeout_s * 1000)
+    connection = AIOKafkaConnection(host, port, **options)
+    problem: Problem | None
     try:
         async with asyncio.timeout(timeout_s):
-            connection = await create_conn(host, port, **options)
-            try:
-                metadata = await connection.send(MetadataRequest([]))
-            finally:
-                await connection.close()
-    except (KafkaError, OSError) as error:
+            await connection.connect()
+            metadata = await connection.send(MetadataRequest([]))
+    except (KafkaError, TimeoutError) as error:
+        problem = _explain(settings, error, timeout_s)
+    except OSError as error:  # never connected: there is nothing to close
         return _explain(settings, error, timeout_s)
-    return None if metadata.brokers else Problem("it has no broker yet, it may still be starting")
+    else:
+        problem = None if metadata.brokers else Problem("it has no broker yet, it may still be starting")
+    # Its socket is closed a little later; after a timeout there may be none.
+    await asyncio.wait([connection.close()], timeout=1.0)
+    return problem
 
 
 def _explain(settings: KafkaSettings, error: Exception, timeout_s: float) -> Problem:  # noqa: PLR0911

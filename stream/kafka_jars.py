@@ -48,10 +48,11 @@ def kafka_classpath() -> str:
                     jar.unlink()
                     jar = Path(artifact.resolve())
                 jars.append(str(jar))
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, SyntaxError) as error:  # SyntaxError: half an XML file
             raise BrokerUnreachable(
                 f"Apache Kafka ({_KAFKA}) cannot be fetched from Maven into {cache}: {error}. "
-                "Check the network, or name a broker that runs already with kafka.bootstrap_servers"
+                "Check the network; if a download broke off, delete org/apache/kafka there; or name a broker that "
+                "runs already with kafka.bootstrap_servers"
             ) from error
     return os.pathsep.join(jars)
 

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from eddyline.model.checkpoint import Manifest, ModelStore
 from eddyline.model.counts import Counts, CountsSettings
 from eddyline.model.model import Model, untrained_model
-from eddyline.model.versions import counts_from_arrays, model_from_arrays
+from eddyline.model.versions import Arrays, counts_from_arrays, model_from_arrays
 from eddyline.state.errors import CorruptModel, EddylineError
-from eddyline.stream.clients import kafka_errors, open_producer
+from eddyline.stream.clients import kafka_errors, open_consumer, open_producer, patience_s
 from eddyline.stream.follow import Record
 from eddyline.stream.kafka import KafkaSettings
 from eddyline.stream.topics import Topics
 
-__all__ = ["announce", "load_model", "manifest_of", "newest_manifest", "starting_point"]
+__all__ = [
+    "Rows",
+    "announce",
+    "evidence_begun",
+    "load_model",
+    "load_version",
+    "manifest_of",
+    "newest_manifest",
+    "starting_point",
+]
 
 _log = structlog.get_logger()
 
@@ -28,14 +39,24 @@ def announce(kafka: KafkaSettings, topics: Topics, manifest: Manifest) -> None:
     Raises:
         BrokerUnreachable: Kafka does not answer.
     """
-    producer = open_producer(kafka, topics.models)
+    with open_producer(kafka, topics.models) as producer, kafka_errors(kafka):
+        sent = producer.send(topics.models, key=manifest.name.encode(), value=manifest.encode())
+        sent.get(timeout=patience_s(kafka))
+
+
+def evidence_begun(kafka: KafkaSettings, topics: Topics) -> bool:
+    """Whether a click was ever counted on these topics: item rows are given then.
+
+    Raises:
+        BrokerUnreachable: Kafka does not answer.
+        ConfigurationError: there is no such topic.
+    """
+    consumer, partitions = open_consumer(kafka, topics.evidence)
     try:
         with kafka_errors(kafka):
-            producer.send(topics.models, key=manifest.name.encode(), value=manifest.encode()).get(
-                timeout=kafka.request_timeout_s
-            )
+            return any(consumer.end_offsets(partitions).values())
     finally:
-        producer.close()
+        consumer.close()
 
 
 def manifest_of(record: Record, name: str) -> Manifest | None:
@@ -82,12 +103,12 @@ class Rows(NamedTuple):
 
     Attributes:
         hashes: of the items, by row; those of the last rows may be left out.
-        count: rows given so far.
+        given: rows given so far.
         evidence_offset: the first offset of the evidence that is not folded yet.
     """
 
     hashes: npt.NDArray[np.uint64]
-    count: int
+    given: int
     evidence_offset: int
 
     @classmethod
@@ -98,10 +119,21 @@ class Rows(NamedTuple):
 
 def _same_rows(a: Rows, b: Rows) -> bool:
     """Whether one is the other with more evidence folded. Rows are never taken back."""
+    less, more = sorted((a, b), key=lambda rows: (rows.evidence_offset, rows.given))
+    if less.given > more.given or (less.evidence_offset == more.evidence_offset and less.given < more.given):
+        return False
     both = min(len(a.hashes), len(b.hashes))
-    less, more = (a, b) if (a.evidence_offset, a.count) <= (b.evidence_offset, b.count) else (b, a)
-    in_order = less.count <= more.count and (less.evidence_offset < more.evidence_offset or less.count == more.count)
-    return in_order and np.array_equal(a.hashes[:both], b.hashes[:both])
+    return np.array_equal(a.hashes[:both], b.hashes[:both])
+
+
+def load_version(store: ModelStore, manifest: Manifest, settings: CountsSettings) -> tuple[Model, Counts]:
+    """The model a manifest names and the counts it stands beside.
+
+    Raises:
+        CorruptModel: the files are not what the manifest says.
+    """
+    counts = counts_from_arrays(store.load(manifest.version, "counts", manifest), settings)
+    return load_model(store, manifest), counts
 
 
 def starting_point(
@@ -116,8 +148,7 @@ def starting_point(
     for version in ([announced.version] if announced else []) + older:
         try:
             manifest = store.manifest(version)
-            model = load_model(store, manifest)
-            stored = counts_from_arrays(store.load(version, "counts", manifest), counts)
+            model, stored = load_version(store, manifest, counts)
         except (CorruptModel, EddylineError) as error:
             _log.error("refused a model version", version=version, reason=str(error))
             continue

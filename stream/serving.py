@@ -13,6 +13,7 @@ from eddyline.state.evidence import Evidence
 from eddyline.state.user_state import decode_states, encode_state
 from eddyline.stream.lists import encode_lists
 from eddyline.stream.microbatch import MicroBatch, User
+from eddyline.stream.models import Rows
 
 __all__ = ["Served", "Serving"]
 
@@ -43,18 +44,35 @@ class Serving:
         clicks: weights of the kinds.
         model: the version to begin with.
         counts: the counts it stands beside.
+        evidence_offset: the first offset of the evidence that they do not contain.
     """
 
-    def __init__(self, settings: EngineSettings, clicks: ClickSettings, model: Model, counts: Counts) -> None:
+    def __init__(
+        self, settings: EngineSettings, clicks: ClickSettings, model: Model, counts: Counts, evidence_offset: int
+    ) -> None:
         self._settings = settings
         self._clicks = clicks
         self.counts = counts
+        self.evidence_offset = evidence_offset
         self.engine = Engine(settings, model)
 
-    def fold(self, values: Sequence[bytes]) -> None:
+    def fold(self, values: Sequence[bytes], next_offset: int) -> None:
         """Count what any worker saw."""
         for value in values:
             self.counts.fold(Evidence.decode(value))
+        self.evidence_offset = next_offset
+
+    def begin_with(self, model: Model, counts: Counts) -> bool:
+        """Begin anew with a version made before the stream, as long as no evidence was folded; False afterwards."""
+        if self.evidence_offset:
+            return False
+        self.counts = counts
+        self.engine.swap(model)
+        return True
+
+    def rows(self) -> Rows:
+        """The items' rows as they are now."""
+        return Rows(self.counts.hashes, len(self.counts), self.evidence_offset)
 
     def swap(self, model: Model) -> None:
         """Serve another version from the next micro-batch on."""

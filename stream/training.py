@@ -22,10 +22,11 @@ from eddyline.model.learner import Learner
 from eddyline.model.model import Model
 from eddyline.model.versions import counts_from_arrays, counts_to_arrays, model_from_arrays, model_to_arrays
 from eddyline.replay.pretrain import ClickLog, pretrain
+from eddyline.state.errors import CorruptModel
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
 from eddyline.stream.config import Settings
-from eddyline.stream.models import load_model, starting_point
+from eddyline.stream.models import Rows, load_model, starting_point
 
 __all__ = ["Erased", "Training"]
 
@@ -81,6 +82,7 @@ class Training:
         saved = self._store.load_checkpoint(_CHECKPOINT)
         if saved is not None:
             self._restore(*saved)
+            self._obey(announced)
             return
         shape = self.settings.engine.shape
         model, self.counts, self.evidence_offset = starting_point(
@@ -208,8 +210,18 @@ class Training:
         """Go on from a version that an operator promoted; False if it is the current one already."""
         if self.current is not None and manifest.version == self.current.version:
             return False
-        self._use(load_model(self._store, manifest, self.counts))
+        rows = Rows(self.counts.hashes, len(self.counts), self.evidence_offset or 0)
+        self._use(load_model(self._store, manifest, rows))
         return True
+
+    def _obey(self, announced: Manifest | None) -> None:
+        """Follow what an operator promoted while no trainer was running."""
+        if announced is None or announced.cause not in ("promote", "rollback"):
+            return
+        try:
+            self.follow(announced)
+        except CorruptModel as error:
+            _log.error("refused a model, the current one stays", version=announced.version, reason=str(error))
 
     def _save(
         self, model: Model, cause: Literal["pretrain", "online"], metrics: dict[str, float], learned: int

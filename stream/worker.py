@@ -20,7 +20,8 @@ from typing import Any
 import structlog
 import torch
 
-from eddyline.model.checkpoint import ModelStore
+from eddyline.model.checkpoint import Manifest, ModelStore
+from eddyline.model.warm_up import warm_up
 from eddyline.state.errors import CorruptModel, EddylineError
 from eddyline.state.examples import Examples
 from eddyline.state.records import hash_id
@@ -30,10 +31,10 @@ from eddyline.stream.config import Settings
 from eddyline.stream.dlq import dead_letter_headers
 from eddyline.stream.erasure import Receipt
 from eddyline.stream.faust_app import build_app, run_service
-from eddyline.stream.follow import Follower
+from eddyline.stream.follow import Follower, Record
 from eddyline.stream.kafka import wait_for_broker
 from eddyline.stream.microbatch import DeadClick, Forget, MicroBatch, User, micro_batches
-from eddyline.stream.models import load_model, newest_manifest, starting_point
+from eddyline.stream.models import load_model, load_version, newest_manifest, starting_point
 from eddyline.stream.outbox import Message, Outbox
 from eddyline.stream.partitions import Partitions
 from eddyline.stream.serving import Served, Serving
@@ -92,6 +93,7 @@ class Worker:
         """Load the newest model and its counts, and fold the evidence since, before the first click is taken."""
         settings = self.settings
         await self._outbox.start()
+        await self._model_work(warm_up, settings.engine)
         self._models = Follower(settings.kafka, self.topics.models)
         await self._models.start()
         records = [record async for polled in self._models.to_end() for record in polled]
@@ -99,11 +101,11 @@ class Worker:
         model, counts, offset = await asyncio.to_thread(
             starting_point, self._model_store, announced, settings.counts, settings.engine.shape.dimension
         )
-        self.serving = Serving(settings.engine, settings.clicks, model, counts)
         self._evidence = Follower(settings.kafka, self.topics.evidence, offset)
         await self._evidence.start()
+        self.serving = Serving(settings.engine, settings.clicks, model, counts, self._evidence.next or 0)
         async for polled in self._evidence.to_end():
-            await self._model_work(self.serving.fold, [record.value for record in polled if record.value])
+            await self._fold_in(polled)
         self._server = serve(settings.telemetry, self.metrics, self.healthy)
         self._follow_model(model.version, model.trained_until_ms)
         for loop in (self._fold, self._swap, self._refresh, self._sweep, self._watch):
@@ -273,9 +275,12 @@ class Worker:
     async def _fold(self) -> None:
         """Evidence of all workers into the counts."""
         while True:
-            records = await self._evidence.poll()
-            await self._model_work(self.serving.fold, [record.value for record in records if record.value])
+            await self._fold_in(await self._evidence.poll())
             self.metrics.evidence_lag.set(self._evidence.lag)
+
+    async def _fold_in(self, records: Sequence[Record]) -> None:
+        values = [record.value for record in records if record.value]
+        await self._model_work(self.serving.fold, values, self._evidence.next)
 
     async def _swap(self) -> None:
         """Take announced versions into use. Loading happens beside serving, the swap between two micro-batches."""
@@ -284,15 +289,25 @@ class Worker:
             if manifest is None or manifest.version == self.serving.engine.model.version:
                 continue
             try:
-                model = await asyncio.to_thread(load_model, self._model_store, manifest, self.serving.counts)
+                await self._take(manifest)
             except (CorruptModel, EddylineError) as error:
                 _log.error("refused a model, the current one stays", version=manifest.version, reason=str(error))
                 continue
-            await self._model_work(self.serving.swap, model)
             self._to_refresh = list(self._active)
             self.metrics.model_swaps.inc()
             self._follow_model(manifest.version, manifest.trained_until_ms)
             _log.info("took a model into use", version=manifest.version, cause=manifest.cause)
+
+    async def _take(self, manifest: Manifest) -> None:
+        """Load a version and serve it. One made before the stream comes with its counts, until the first click."""
+        store = self._model_store
+        if not (self.serving.evidence_offset or manifest.evidence_offset):
+            made = await asyncio.to_thread(load_version, store, manifest, self.settings.counts)
+            if await self._model_work(self.serving.begin_with, *made):
+                return
+        rows = await self._model_work(self.serving.rows)
+        model = await asyncio.to_thread(load_model, store, manifest, rows)
+        await self._model_work(self.serving.swap, model)
 
     def _follow_model(self, version: int, trained_until_ms: int) -> None:
         self.metrics.model_version.set(version)

@@ -22,6 +22,7 @@ from eddyline.stream.cli import (
     dead_letters,
     demo,
     models,
+    pretrain,
     recommendations,
     services,
     users,
@@ -42,7 +43,7 @@ app = App(
     default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
     suppress_keyboard_interrupt=False,
 )
-for _group in (demo, services, clicks, recommendations, models, users, dead_letters, cluster, config):
+for _group in (demo, services, clicks, recommendations, pretrain, models, users, dead_letters, cluster, config):
     _group.register(app)
 
 

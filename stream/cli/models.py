@@ -12,8 +12,9 @@ from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
 from eddyline.stream.cli.output import print_json, print_table, talk
 
 if TYPE_CHECKING:
-    from eddyline.model.checkpoint import Manifest
+    from eddyline.model.checkpoint import Manifest, ModelStore
     from eddyline.stream.client_config import ClientSettings
+    from eddyline.stream.models import Rows
 
 __all__ = ["register"]
 
@@ -119,24 +120,37 @@ def _announce(settings: ClientSettings, version: int, cause: Literal["promote", 
     import msgspec  # noqa: PLC0415
 
     from eddyline.model.checkpoint import ModelStore  # noqa: PLC0415
-    from eddyline.stream.models import announce, load_model  # noqa: PLC0415
+    from eddyline.stream.models import announce, evidence_begun, load_model  # noqa: PLC0415
     from eddyline.stream.topics import Topics  # noqa: PLC0415
 
-    store = ModelStore(settings.model_store)
+    store, names = ModelStore(settings.model_store), Topics.of(settings.topics)
     manifest = msgspec.structs.replace(store.manifest(version), cause=cause)
-    load_model(store, manifest)  # every worker would refuse a broken one
-    announce(settings.kafka, Topics.of(settings.topics), manifest)
+    used = _announced(settings)
+    # Every worker would refuse a broken version, or one of other evidence.
+    load_model(store, manifest, None if used is None else _rows(store, used))
+    if used is None and not manifest.evidence_offset and evidence_begun(settings.kafka, names):
+        raise EddylineError(
+            f"version {version} was made before its stream's first click, and {names.clicks} has had clicks without "
+            "it: use it with a new topics.prefix, or promote a version of this stream"
+        )
+    announce(settings.kafka, names, manifest)
     if as_json:
         print_json(_plain(manifest))
     talk(f"version {version} is announced; workers take it into use between two micro-batches")
 
 
-def _in_use(settings: ClientSettings) -> Manifest:
-    """The manifest announced last.
+def _rows(store: ModelStore, used: Manifest) -> Rows | None:
+    """The item rows of the version in use; None if its files are broken, as they may be when another is wanted."""
+    from eddyline.stream.models import Rows  # noqa: PLC0415
 
-    Raises:
-        EddylineError: none was announced.
-    """
+    try:
+        return Rows.of(used, store.load(used.version, "weights", used))
+    except CorruptModel:
+        return None
+
+
+def _announced(settings: ClientSettings) -> Manifest | None:
+    """The manifest announced last, None before the first."""
     import asyncio  # noqa: PLC0415
 
     from eddyline.stream.follow import Follower  # noqa: PLC0415
@@ -154,10 +168,19 @@ def _in_use(settings: ClientSettings) -> Manifest:
             await follower.stop()
         return newest_manifest(records, settings.model_store.name)
 
-    manifest = asyncio.run(read())
+    return asyncio.run(read())
+
+
+def _in_use(settings: ClientSettings) -> Manifest:
+    """The manifest announced last.
+
+    Raises:
+        EddylineError: none was announced.
+    """
+    manifest = _announced(settings)
     if manifest is None:
         raise EddylineError(
-            f"no version of model `{settings.model_store.name}` was announced on {topic} yet: "
+            f"no version of model `{settings.model_store.name}` was announced yet: "
             "`eddyline model promote VERSION` announces one"
         )
     return manifest

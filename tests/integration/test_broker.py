@@ -41,7 +41,10 @@ def test_data_outlives_a_stop_and_a_kill(tmp_path: Path) -> None:
 
 
 def test_what_another_process_started_goes_on_without_it_and_can_be_stopped(tmp_path: Path) -> None:
-    code = "import sys, pathlib; from eddyline.stream.broker import EmbeddedBroker as E; E(pathlib.Path(sys.argv[1])).start()"
+    code = (
+        "import pathlib, sys; from eddyline.stream.broker import EmbeddedBroker;"
+        "EmbeddedBroker(pathlib.Path(sys.argv[1])).start()"
+    )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "broker")], check=True, timeout=120)
     found = EmbeddedBroker(tmp_path / "broker")
     try:

@@ -107,13 +107,15 @@ def test_every_kind_of_client_gets_in(secured: dict[str, KafkaSettings], protoco
 
     asyncio.run(send_by_aiokafka())
     asyncio.run(send_by_faust())
-    consumer = KafkaConsumer(**client_options(settings), consumer_timeout_ms=5000, auto_offset_reset="earliest")
+    consumer = KafkaConsumer(**client_options(settings), consumer_timeout_ms=10_000)
     try:
-        consumer.assign([TopicPartition("guarded", 0)])
-        seen = [record.value for _, record in zip(range(100), iter(consumer), strict=False)]
+        partition = TopicPartition("guarded", 0)
+        consumer.assign([partition])
+        consumer.seek(partition, consumer.end_offsets([partition])[partition] - 2)
+        seen = [next(consumer).value, next(consumer).value]
     finally:
         consumer.close()
-    assert seen[-2:] == [value, value.replace(b"aiokafka", b"faust")]
+    assert seen == [value, value.replace(b"aiokafka", b"faust")]
 
 
 @pytest.mark.parametrize(
@@ -147,5 +149,5 @@ def test_more_than_plaintext_where_none_is_offered(broker: str, secured: dict[st
     with pytest.raises(BrokerUnreachable, match=r"kafka\.security_protocol"):
         wait_for_broker(tls, 0.1, lambda _: None)
     sasl = changed(secured["SASL_PLAINTEXT"], bootstrap_servers=broker)
-    with pytest.raises(BrokerUnreachable, match="does not offer|does not use SASL"):
+    with pytest.raises(BrokerUnreachable, match=r"does not offer|does not use SASL"):
         wait_for_broker(sasl, 0.1, lambda _: None)

@@ -46,7 +46,7 @@ def announced(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> list[Manife
     """Stands in for the models topic; version 3 is in use."""
     topic = [store.manifest(3)]
     monkeypatch.setattr("eddyline.stream.kafka.probe", lambda kafka, timeout_s: None)
-    monkeypatch.setattr(models, "_in_use", lambda settings: topic[-1])
+    monkeypatch.setattr(models, "_announced", lambda settings: topic[-1] if topic else None)
     monkeypatch.setattr("eddyline.stream.models.announce", lambda kafka, topics, manifest: topic.append(manifest))
     return topic
 

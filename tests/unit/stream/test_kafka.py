@@ -217,7 +217,7 @@ class TestWaiting:
 
     def test_does_not_wait_for_what_waiting_does_not_mend(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kafka, "probe", lambda *_: kafka.Problem("wrong password", final=True))
-        with pytest.raises(BrokerUnreachable, match="^wrong password$"):
+        with pytest.raises(BrokerUnreachable, match=r"^wrong password$"):
             wait_for_broker(settings(), None, pytest.fail)
 
     def test_each_address_is_asked_and_named(self) -> None:

@@ -79,7 +79,8 @@ class Acceptance:
 
 def _finite(model: Model) -> bool:
     tensors = [model.items.vector, model.items.bias, *model.network.parameters()]
-    finite = all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
-    if model.encoder is not None:
-        finite = finite and bool(np.isfinite(model.encoder.inputs).all() and np.isfinite(model.encoder.w_h).all())
-    return finite
+    encoder = model.encoder
+    arrays = [] if encoder is None else [encoder.inputs, encoder.w_x, encoder.w_h, encoder.bias]
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors) and all(
+        bool(np.isfinite(array).all()) for array in arrays
+    )

@@ -1,7 +1,8 @@
 """The model store: versions and checkpoints as safetensors files with JSON manifests, at any fsspec URL.
 
 A version is a folder `v000001/` with one file per part and `manifest.json`, written last and atomically: a version
-without a manifest does not exist. A checkpoint is one file, replaced atomically.
+without a manifest does not exist. A checkpoint is one file, replaced atomically: the SHA-256 of what follows, then a
+safetensors file whose metadata holds the format and the caller's own metadata as JSON.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from eddyline.state.errors import CorruptModel, EddylineError
+from eddyline.state.errors import ConfigurationError, CorruptModel, EddylineError, UnknownFormat
 
 __all__ = ["FileEntry", "Manifest", "ModelStore", "ModelStoreSettings", "pack_strings", "unpack_strings"]
 
@@ -102,17 +103,16 @@ class ModelStore:
 
     def __init__(self, settings: ModelStoreSettings) -> None:
         self.settings = settings
-        self._fs, root = fsspec.core.url_to_fs(settings.url)
+        try:
+            self._fs, root = fsspec.core.url_to_fs(settings.url)
+        except (ImportError, ValueError) as error:  # a package is missing, or the protocol is unknown
+            raise ConfigurationError(f"model_store.url {settings.url} cannot be used: {error}") from error
         self._root = f"{root.rstrip('/')}/{settings.name}"
         self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
 
     def versions(self) -> list[int]:
         """The versions there are, ascending."""
-        if not self._exists(self._root):
-            return []
-        names = [entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._list(self._root)]
-        numbers = [int(name[1:]) for name in names if name[:1] == "v" and name[1:].isdecimal()]
-        return sorted(number for number in numbers if self._exists(self._path(number, _MANIFEST)))
+        return [number for number in self._folders() if self._exists(self._path(number, _MANIFEST))]
 
     def latest(self) -> int:
         """The newest version, 0 without any."""
@@ -120,10 +120,7 @@ class ModelStore:
 
     def next_version(self) -> int:
         """The number a new version gets."""
-        if not self._exists(self._root):
-            return 1
-        names = [entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._list(self._root)]
-        return 1 + max((int(name[1:]) for name in names if name[:1] == "v" and name[1:].isdecimal()), default=0)
+        return 1 + max(self._folders(), default=0)
 
     def manifest(self, version: int) -> Manifest:
         """The manifest of a version.
@@ -138,17 +135,26 @@ class ModelStore:
         return Manifest.decode(self._read(self._path(version, _MANIFEST)))
 
     def save(self, parts: Mapping[str, Arrays], **fields: Any) -> Manifest:
-        """Store a new version: each part a safetensors file, the manifest last. `fields` are the manifest's."""
+        """Store a new version: each part a safetensors file, the manifest last.
+
+        Args:
+            parts: the arrays of each part, by name.
+            fields: the manifest's fields, except `name` and `files`.
+
+        Raises:
+            EddylineError: the version exists, also where another process is writing it or died while writing it.
+        """
         version = fields["version"]
-        if self._exists(self._path(version, _MANIFEST)):
-            raise EddylineError(f"version {version} exists in {self.settings.url} already; versions never change")
-        files = {}
-        for part, arrays in parts.items():
-            raw = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-            files[part] = FileEntry(hashlib.sha256(raw).hexdigest(), len(raw))
-            self._write(self._path(version, f"{part}.safetensors"), raw)
+        raw = {part: save(_contiguous(arrays)) for part, arrays in parts.items()}
+        files = {part: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for part, data in raw.items()}
         manifest = Manifest(name=self.settings.name, files=files, **fields)
-        self._write(self._path(version, _MANIFEST), manifest.encode())
+        encoded = manifest.encode()
+        Manifest.decode(encoded)  # what could not be read back, such as a metric that is not a number, is not written
+        if version in self._folders():
+            raise EddylineError(f"version {version} exists in {self.settings.url} already; versions never change")
+        for part, data in raw.items():
+            self._write(self._path(version, f"{part}.safetensors"), data)
+        self._write(self._path(version, _MANIFEST), encoded)
         return manifest
 
     def load(self, version: int, part: str, manifest: Manifest | None = None) -> dict[str, npt.NDArray[Any]]:
@@ -173,16 +179,26 @@ class ModelStore:
         return _parse(raw, path)
 
     def prune(self, keep: int, protect: Collection[int] = ()) -> list[int]:
-        """Delete all but the newest `keep` versions and the protected ones; returns what was deleted."""
-        gone = [version for version in self.versions()[:-keep] if version not in protect]
-        for version in gone:
-            self._guard("delete", lambda v=version: self._fs.rm(self._path(v), recursive=True))
+        """Delete all but the newest `keep` versions and the protected ones; returns what was deleted.
+
+        What interrupted saves and deletions left behind goes too, as far as it is older than the oldest of the newest
+        `keep`: a younger one may be in the making.
+        """
+        versions = self.versions()
+        old = versions[: max(0, len(versions) - keep)]
+        gone = [version for version in old if version not in protect]
+        for version in gone:  # the manifest first: a version whose deletion is interrupted does not exist
+            self._guard("delete", lambda v=version: self._fs.rm_file(self._path(v, _MANIFEST)))
+        kept = set(versions).difference(gone)
+        for version in self._folders():
+            if version not in kept and version < min(versions[len(old) :], default=0):
+                self._guard("delete", lambda v=version: self._delete(self._path(v)))
         return gone
 
     def save_checkpoint(self, name: str, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
         """Replace a checkpoint, atomically; a reader sees the old or the new one whole."""
-        text = json.dumps(metadata)
-        raw = save({key: np.ascontiguousarray(a) for key, a in arrays.items()}, metadata={"json": text})
+        header = {"format": str(FORMAT), "json": json.dumps(metadata)}
+        raw = save(_contiguous(arrays), metadata=header)
         self._write(f"{self._root}/{name}.checkpoint", hashlib.sha256(raw).digest() + raw)
 
     def load_checkpoint(self, name: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]] | None:
@@ -190,25 +206,38 @@ class ModelStore:
 
         Raises:
             CorruptModel: the file is damaged.
+            UnknownFormat: another version of this program wrote it.
         """
         path = f"{self._root}/{name}.checkpoint"
         if not self._exists(path):
             return None
         raw = self._read(path)
-        if hashlib.sha256(raw[32:]).digest() != raw[:32]:
-            raise CorruptModel(f"the checkpoint {path} is damaged: delete it to go on from the newest version")
         body = raw[32:]
-        head = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
-        return _parse(body, path), json.loads(head["__metadata__"]["json"])
+        if hashlib.sha256(body).digest() != raw[:32]:
+            raise CorruptModel(f"the checkpoint {path} is damaged: delete it to go on from the newest version")
+        head = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])["__metadata__"]
+        if head.get("format") != str(FORMAT):
+            raise UnknownFormat(
+                f"the checkpoint {path} has format {head.get('format')}, this program reads {FORMAT}: run the version "
+                "that wrote it, or delete it to go on from the newest version"
+            )
+        return _parse(body, path), json.loads(head["json"])
 
     def _path(self, version: int, name: str = "") -> str:
         return f"{self._root}/v{version:06d}" + (f"/{name}" if name else "")
 
+    def _folders(self) -> list[int]:
+        """The versions that have a folder, ascending, finished or not."""
+        if not self._exists(self._root):
+            return []
+        names = [PurePosixPath(entry).name for entry in self._list(self._root)]
+        return sorted(int(name[1:]) for name in names if name[:1] == "v" and name[1:].isdecimal())
+
     def _exists(self, path: str) -> bool:
+        self._fs.invalidate_cache()  # object stores remember listings, and others write here too
         return bool(self._guard("read", lambda: self._fs.exists(path)))
 
     def _list(self, path: str) -> Sequence[str]:
-        self._fs.invalidate_cache()
         names: Sequence[str] = self._guard("read", lambda: self._fs.ls(path, detail=False))
         return names
 
@@ -224,23 +253,43 @@ class ModelStore:
             if not self._local:
                 self._fs.pipe_file(path, raw)
                 return
+            target = Path(path)
+            for left in target.parent.glob(f"{target.name}.*.part"):  # by a process that was killed
+                left.unlink(missing_ok=True)
             temporary = Path(f"{path}.{uuid4().hex}.part")
-            with temporary.open("wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            try:
+                with temporary.open("wb") as file:
+                    file.write(raw)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+            folder = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # else the new name may not survive a power failure
+            finally:
+                os.close(folder)
 
         self._guard("write", put)
+
+    def _delete(self, folder: str) -> None:
+        if self._fs.exists(folder):  # an object store has no folder left once its last file is gone
+            self._fs.rm(folder, recursive=True)
 
     def _guard(self, verb: str, action: Any) -> Any:
         try:
             return action()
-        except OSError as error:
+        except Exception as error:  # every object store's package raises its own
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise EddylineError(
-                f"cannot {verb} the model store at {self.settings.url} ({error.strerror or error}): "
-                "check model_store.url and its permissions"
+                f"cannot {verb} the model store at {self.settings.url} ({reason}): "
+                "check model_store.url, its permissions and credentials"
             ) from error
+
+
+def _contiguous(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    return {name: np.asarray(array, order="C") for name, array in arrays.items()}
 
 
 def _parse(raw: bytes, path: str) -> dict[str, npt.NDArray[Any]]:

@@ -72,11 +72,13 @@ class Counts:
         clock_ms: the newest event time folded.
         forward: links x → i with weights near, session, transition.
         backward: links i → x with weight back.
+        most_links: no item has more links than this: M, or a larger M that stored counts were made with.
     """
 
     def __init__(self, settings: CountsSettings | None = None) -> None:
         self.settings = settings or CountsSettings()
         self.ids: list[str] = []
+        self.most_links = self.settings.neighbours
         capacity = 1024
         self._table = new_table(np.zeros(0, np.uint64), capacity)
         self._items = _new_items(capacity)
@@ -233,6 +235,7 @@ class Counts:
             links.weight[:end] = arrays[f"{side}.weight"]
             links.end[0] = end
             setattr(counts, side, links)
+            counts.most_links = max(counts.most_links, int(links.room.max(initial=0)))
         counts._applied = arrays["applied"].copy()
         counts._clock = arrays["clock"].copy()
         counts._total = arrays["total"].copy()

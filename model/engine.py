@@ -83,7 +83,8 @@ class Engine:
         """Apply clicks to the states of their users.
 
         A user may click several times in one batch: the result is that of one click after the other. A click
-        whose offset a state has passed already changes nothing; its user still gets a list.
+        whose offset a state has passed already changes nothing; its user still gets a list. States that another
+        encoder made are encoded anew.
 
         Args:
             clicks: B clicks.
@@ -91,6 +92,8 @@ class Engine:
             counts: the evidence folded so far.
         """
         states = states.copy()
+        if self._model.encoder:
+            self._model.encoder.refresh(states)
         before = states[clicks.user]
         applied = np.zeros(len(clicks), np.bool_)
         for chosen in _waves(clicks.user):
@@ -98,8 +101,6 @@ class Engine:
             old = states[users]
             new = (old["partition"] != clicks.partition[chosen]) | (old["offset"] < clicks.offset[chosen])
             fresh, users, old = chosen[new], users[new], old[new]
-            if self._model.encoder:
-                self._model.encoder.refresh(old)
             before[fresh] = old
             applied[fresh] = True
             states[users] = self._advance(old, clicks, fresh)

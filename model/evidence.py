@@ -81,6 +81,7 @@ class Candidates(NamedTuple):
         evidence: their sparse evidence, (n, len(SPARSE)).
         context: what the gate looks at, (B, len(CONTEXT)).
         history: rows of each user's last items, newest first, -1 beyond, (B, L).
+        seen: the same of all the items in each user's history, (B, H).
     """
 
     start: npt.NDArray[np.int64]
@@ -88,6 +89,7 @@ class Candidates(NamedTuple):
     evidence: npt.NDArray[np.float32]
     context: npt.NDArray[np.float32]
     history: npt.NDArray[np.int32]
+    seen: npt.NDArray[np.int32]
 
 
 def candidates(
@@ -99,7 +101,7 @@ def candidates(
     items are returned as rows.
     """
     B, H = len(states), states["item"].shape[1]
-    window, neighbours = counts.settings.window, counts.settings.neighbours
+    window, neighbours = counts.settings.window, counts.most_links
     start = np.zeros(B + 1, np.int64)
     item = np.empty(B * most, np.int32)
     evidence = np.empty((B * most, len(SPARSE)), np.float32)
@@ -113,7 +115,7 @@ def candidates(
         np.empty(room, np.int32), np.empty((room, 12), np.float32), start, item, evidence, context, rows,
     )  # fmt: skip
     n = int(start[B])
-    return Candidates(start, item[:n], evidence[:n], context, rows[:, :history])
+    return Candidates(start, item[:n], evidence[:n], context, rows[:, :history], rows[:, :H])
 
 
 def dense_evidence(counts: Counts) -> npt.NDArray[np.float32]:

@@ -195,6 +195,7 @@ class Learner:
         counters = {
             "learned": self.learned,
             "skipped": self.skipped,
+            "trained_items": self.items.trained,
             "random": self._random.bit_generator.state,
         }
         return arrays, {"buffer": rest, **counters}
@@ -212,4 +213,5 @@ class Learner:
                 state["state"].setdefault(int(place), {})[moment] = torch.from_numpy(np.array(array))
         self.optimiser.load_state_dict(state)
         self.learned, self.skipped = rest["learned"], rest["skipped"]
+        self.items.trained = rest["trained_items"]
         self._random.bit_generator.state = rest["random"]

@@ -132,9 +132,9 @@ class Ranking:
             view.sparse[n].numpy(),
         )
         if self.settings.exclude_seen:
-            history = torch.from_numpy(view.candidates.history[begin:end].astype(np.int64))
+            rows = torch.from_numpy(view.candidates.seen[begin:end].astype(np.int64))
             seen = torch.zeros(len(scores), scores.shape[1] + 1, dtype=torch.bool)
-            seen.scatter_(1, torch.where(history >= 0, history, scores.shape[1]), True)
+            seen.scatter_(1, torch.where(rows >= 0, rows, scores.shape[1]), True)
             scores.masked_fill_(seen[:, :-1], -torch.inf)
         return scores
 

@@ -25,13 +25,17 @@ _ENCODER = ("items", "inputs", "w_x", "w_h", "bias")
 
 
 def model_to_arrays(model: Model, counts: Counts) -> dict[str, npt.NDArray[Any]]:
-    """The weights of a model, with the hashes of the items that its rows stand for."""
+    """The weights of a model, with the hashes of the items that its rows stand for.
+
+    Rows that grew with the counts since are left out: whoever loads the model grows the same ones.
+    """
+    trained = model.items.trained
     arrays: dict[str, npt.NDArray[Any]] = {
         f"network.{name}": tensor.detach().numpy() for name, tensor in model.network.state_dict().items()
     }
-    arrays["items.hash"] = counts.hashes[: len(model.items)].copy()
-    arrays["items.vector"] = model.items.vector.numpy()
-    arrays["items.bias"] = model.items.bias.numpy()
+    arrays["items.hash"] = counts.hashes[:trained].copy()
+    arrays["items.vector"] = model.items.vector[:trained].numpy()
+    arrays["items.bias"] = model.items.bias[:trained].numpy()
     if model.encoder is not None:
         arrays |= {f"encoder.{name}": getattr(model.encoder, name) for name in _ENCODER}
     return arrays

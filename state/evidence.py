@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from eddyline.state.errors import UnknownFormat
 from eddyline.state.packed import pack, unpack
 
 __all__ = ["Evidence"]
@@ -60,13 +62,39 @@ class Evidence:
         """Read one message of the evidence topic.
 
         Raises:
-            UnknownFormat: it is not evidence, or of a format this version does not know.
+            UnknownFormat: it is not evidence, of a format this version does not know, or damaged.
         """
         columns = unpack(raw, _KIND, _VERSION)
-        text, ends = columns["new_id_bytes"].tobytes(), np.cumsum(columns["new_id_length"])
-        starts = ends - columns["new_id_length"]
-        new_ids = [text[a:b].decode() for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
-        return cls(**{name: columns[name] for name in _COLUMNS}, new_ids=new_ids)
+        try:
+            text, lengths = columns["new_id_bytes"].tobytes(), columns["new_id_length"].tolist()
+            ends = list(accumulate(lengths))
+            new_ids = [text[end - length : end].decode() for length, end in zip(lengths, ends, strict=True)]
+            evidence = cls(**{name: columns[name] for name in _COLUMNS}, new_ids=new_ids)
+            whole = ends[-1:] in ([], [len(text)]) and evidence._is_whole()
+        except (KeyError, TypeError, UnicodeDecodeError) as error:
+            raise UnknownFormat(f"a message of evidence is damaged: {error!r}") from error
+        if not whole:  # the kernels trust it, and do not look where they read
+            raise UnknownFormat("a message of evidence is damaged: its columns do not belong together")
+        return evidence
+
+    def _is_whole(self) -> bool:
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        fitting = all(columns[name].dtype == dtype and columns[name].ndim == 1 for name, dtype in _COLUMNS.items())
+        return (
+            fitting
+            and all(len(column) == len(self) for name, column in columns.items() if name != "recent")
+            and int(self.recent_count.sum()) == len(self.recent)
+            and int(self.partition.min(initial=0)) >= 0
+        )
 
 
-_COLUMNS = ("item", "weight", "ts_ms", "partition", "offset", "recent", "recent_count", "session_length")
+_COLUMNS = {
+    "item": "<u8",
+    "weight": "<f4",
+    "ts_ms": "<i8",
+    "partition": "<i4",
+    "offset": "<i8",
+    "recent": "<u8",
+    "recent_count": "|u1",
+    "session_length": "|u1",
+}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eddyline.state.errors import UnknownFormat
 from eddyline.state.packed import pack, unpack
 
 __all__ = ["Examples"]
@@ -83,9 +84,13 @@ class Examples:
         """Read one message of the examples topic.
 
         Raises:
-            UnknownFormat: it is not examples, or of a format this version does not know.
+            UnknownFormat: it is not examples, of a format this version does not know, or damaged.
         """
-        return cls(**unpack(raw, _KIND, _VERSION))
+        columns = unpack(raw, _KIND, _VERSION)
+        if columns.keys() != set(_NAMES):
+            odd = sorted(columns.keys() ^ set(_NAMES))
+            raise UnknownFormat(f"a message of examples is damaged: missing or unknown columns {odd}")
+        return cls(**columns)
 
     @classmethod
     def of_forgotten(cls, users: list[int]) -> Examples:

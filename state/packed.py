@@ -47,7 +47,7 @@ def unpack(raw: bytes, kind: bytes, version: int) -> dict[str, npt.NDArray[Any]]
     Raises:
         UnknownFormat: it is something else, of another format version, or damaged.
     """
-    if raw[:3] != _MAGIC or raw[3:4] != kind:
+    if len(raw) < 5 or raw[:3] != _MAGIC or raw[3:4] != kind:
         raise UnknownFormat(f"not a packed {kind.decode()!r} message: it starts with {raw[:5]!r}")
     if raw[4] != version:
         raise UnknownFormat(

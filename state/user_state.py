@@ -107,8 +107,8 @@ def encode_state(state: np.void) -> bytes:
 def _decode_state(raw: bytes, into: UserStates, row: int) -> None:
     """Read one encoded state into `into[row]`, which must be new.
 
-    A state of another size (the settings were changed) keeps its clicks, as many as fit; its hidden states are
-    dropped, and the engine makes them anew from those clicks.
+    A state of another size (the settings were changed) keeps its clicks, the newest that fit. Of another D or N
+    its hidden states are dropped, and the engine makes them anew from those clicks.
 
     Raises:
         UnknownFormat: the bytes are not a state, or one of a format this version does not know.
@@ -123,10 +123,10 @@ def _decode_state(raw: bytes, into: UserStates, row: int) -> None:
         _HEAD.unpack_from(raw)
     )
     hidden = 0 if encoder == NO_ENCODER else 4 * D * 2 + 2 * D * ring_length
-    if len(raw) != _HEAD.size + 16 * history_length + hidden:
+    if len(raw) != _HEAD.size + 16 * history_length + hidden or ring_length > N:
         raise UnknownFormat(
             f"a user's state is {len(raw)} bytes long, its head says "
-            f"{_HEAD.size + 16 * history_length + hidden}: the record is damaged; delete the worker's state folder "
+            f"{_HEAD.size + 16 * history_length + hidden} with {ring_length} of {N} recent hidden states: the record is damaged; delete the worker's state folder "
             "to restore it from the changelog topic"
         )
     state = into[row]

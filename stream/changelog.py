@@ -223,7 +223,7 @@ def _open(kafka: KafkaSettings, topic: str, partitions: Sequence[int] | None) ->
                     raise ConfigurationError(f"there is no {what}: run `eddyline topics check`")
                 yield _Reader(runner, consumer, kafka, topic, list(partitions or existing))
             finally:
-                runner.run(consumer.stop())
+                runner.run(_stop(consumer))
     except KafkaError as error:
         raise BrokerUnreachable(
             f"Kafka at {kafka.bootstrap_servers} does not answer, or refuses to show {topic} ({error}); "
@@ -242,9 +242,21 @@ async def _start(kafka: KafkaSettings) -> AIOKafkaConsumer:
     try:
         await consumer.start()
     except BaseException:
-        await consumer.stop()
+        await _stop(consumer)
         raise
     return consumer
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        # aiokafka cancels a fetch that waits to be tried again and lets that cancellation escape, before it closes
+        # its sockets: it would hide why we stop.
+        await consumer._client.close()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # it was us who were cancelled
+            raise
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[int]:

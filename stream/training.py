@@ -99,7 +99,7 @@ class Training:
 
     def covers(self, examples: Examples) -> bool:
         """Whether the counts know every item row that the examples speak of."""
-        return int(examples.pool.max(initial=-1)) < len(self.counts)
+        return not len(examples) or int(examples.pool.max()) < len(self.counts)
 
     def observe(self, examples: Examples, offset: int) -> list[Erased]:
         """Take in one message: gather, or score and learn; then erase whom it asks to forget."""

@@ -64,12 +64,7 @@ class Options:
             ConfigurationError: a name or value is wrong, wherever it was given.
             BrokerUnreachable: Kafka does not answer within `kafka.request_timeout_s`.
         """
-        settings = self.settings()
-
-        from eddyline.stream.kafka import wait_for_broker  # noqa: PLC0415
-
-        wait_for_broker(settings.kafka, settings.kafka.request_timeout_s, talk)
-        return settings
+        return _once_kafka_answers(self.settings())
 
     def all_settings(self) -> Settings:
         """All settings in force, those of the model included; logging is set up by them.
@@ -80,6 +75,15 @@ class Options:
         from eddyline.stream.config import load_settings  # noqa: PLC0415
 
         return self._load(load_settings)
+
+    def all_connected(self) -> Settings:
+        """All settings, once Kafka answers.
+
+        Raises:
+            ConfigurationError: a name or value is wrong, wherever it was given.
+            BrokerUnreachable: Kafka does not answer within `kafka.request_timeout_s`.
+        """
+        return _once_kafka_answers(self.all_settings())
 
     def _load(self, load: Callable[..., S]) -> S:
         from eddyline.stream.telemetry import configure_logging  # noqa: PLC0415
@@ -97,6 +101,13 @@ class Options:
         settings = load(self.config, overrides, flags=flags)
         configure_logging(settings.telemetry)
         return settings
+
+
+def _once_kafka_answers(settings: S) -> S:
+    from eddyline.stream.kafka import wait_for_broker  # noqa: PLC0415
+
+    wait_for_broker(settings.kafka, settings.kafka.request_timeout_s, talk)
+    return settings
 
 
 DEFAULTS = Options()

@@ -44,7 +44,10 @@ def pretrain(
     """Train the model's first version from a log, in the order of time, before the stream's first click."""
     if limit is not None and limit <= 0:
         raise ConfigurationError(f"pretrain: --limit {limit}: want more than 0")
-    settings = options.all_settings() if offline else _connected(options)
+    try:
+        settings = options.all_settings() if offline else options.all_connected()
+    except BrokerUnreachable as error:
+        raise BrokerUnreachable(f"{error}; --offline stores the version without Kafka") from error
     skipped = Skipped(log) if skip_bad else None
     source, total = logged_clicks(log, columns, limit, skipped)
 
@@ -90,18 +93,6 @@ def pretrain(
     _announce(settings, store, manifest)
 
 
-def _connected(options: Options) -> Settings:
-    settings = options.all_settings()
-
-    from eddyline.stream.kafka import wait_for_broker  # noqa: PLC0415
-
-    try:
-        wait_for_broker(settings.kafka, settings.kafka.request_timeout_s, talk)
-    except BrokerUnreachable as error:
-        raise BrokerUnreachable(f"{error}; --offline stores the version without Kafka") from error
-    return settings
-
-
 def _check_unused(settings: Settings, store: ModelStore, *, offline: bool) -> None:
     """Raise if a stream has begun already: its items have their rows, and a first version would give others."""
     from eddyline.stream.models import evidence_begun  # noqa: PLC0415
@@ -109,8 +100,8 @@ def _check_unused(settings: Settings, store: ModelStore, *, offline: bool) -> No
 
     if store.load_checkpoint("trainer") is not None:
         raise EddylineError(
-            f"{settings.model_store.url} has the checkpoint of a trainer that learned from a stream and would go on from "
-            "there: choose another model_store.name"
+            f"{settings.model_store.url} has the checkpoint of a trainer, which goes on from what it learned from a "
+            "stream: choose another model_store.name for a new one"
         )
     topics = Topics.of(settings.topics)
     if not offline and evidence_begun(settings.kafka, topics):

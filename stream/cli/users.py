@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from eddyline.state.errors import ConfigurationError
+from eddyline.state.errors import ConfigurationError, EddylineError
 from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
-from eddyline.stream.cli.output import print_json, talk
+from eddyline.stream.cli.output import print_json, print_table, talk
+
+if TYPE_CHECKING:
+    from eddyline.stream.config import Settings
 
 __all__ = ["register"]
 
@@ -20,6 +24,71 @@ state = App(name="state", help="What is kept of one user.")
 def register(app: App) -> None:
     """Add `eddyline state`."""
     app.command(state)
+
+
+@state.command
+def show(
+    user: Annotated[str, Parameter(help="The user's id.")],
+    /,
+    *,
+    as_json: AsJson = False,
+    options: Options = DEFAULTS,
+) -> int:
+    """Show what is kept of a user, as the states topic has it; exit code 3 if there is nothing."""
+    settings = options.all_connected()
+
+    from eddyline.state.user_state import decode_states  # noqa: PLC0415
+    from eddyline.stream.changelog import read_changelog  # noqa: PLC0415
+    from eddyline.stream.topics import Topics  # noqa: PLC0415
+
+    newest: dict[int, bytes | None] = {}
+    for partition, key, value in read_changelog(settings.kafka, Topics.of(settings.topics).states):
+        if key == user.encode():
+            newest[partition] = value
+    kept = [value for value in newest.values() if value is not None]
+    if not kept:
+        talk(f"nothing is kept of user {user}")
+        return _CHECK_FAILED
+    ids = _item_ids(settings)
+    for one in decode_states(settings.engine.shape, kept):
+        items = [int(item) for item in one["item"][: one["history_length"]]]
+        times = [int(ms) for ms in one["ts_ms"][: one["history_length"]]]
+        history = [
+            {"item_id": ids.get(item, f"#{item:016x}"), "ts_ms": ms} for item, ms in zip(items, times, strict=True)
+        ]
+        plain = {
+            "partition": int(one["partition"]),
+            "offset": int(one["offset"]),
+            "clicks": int(one["clicks"]),
+            "session_length": int(one["session_length"]),
+            "encoder": f"{int(one['encoder']):016x}",
+        }
+        if as_json:
+            print_json({"user_id": user, **plain, "history": history})
+            continue
+        print_table(("field", "value"), [(name.replace("_", " "), value) for name, value in plain.items()])
+        rows = [(_when(ms), click["item_id"]) for ms, click in zip(times, history, strict=True)]
+        print_table(("time (UTC)", "item, newest first"), rows[::-1])
+    return 0
+
+
+def _item_ids(settings: Settings) -> dict[int, str]:
+    """Item hash → id, as the newest version of the model that can be read knows them."""
+    from eddyline.model.checkpoint import ModelStore, unpack_strings  # noqa: PLC0415
+
+    store = ModelStore(settings.model_store)
+    for version in reversed(store.versions()):
+        try:
+            arrays = store.load(version, "counts")
+            ids = unpack_strings(arrays["ids.text"], arrays["ids.offsets"])
+            return dict(zip(arrays["item.hash"].tolist(), ids, strict=True))
+        except (EddylineError, KeyError) as error:
+            talk(f"version {version}: {error}")
+    return {}
+
+
+def _when(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 @state.command

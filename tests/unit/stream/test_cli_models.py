@@ -100,6 +100,29 @@ def test_promote_announces_the_version(announced: list[Manifest], capsys: pytest
     assert (announced[-1].version, announced[-1].cause) == (1, "promote")
 
 
+def test_a_version_with_other_item_rows_than_the_one_in_use_is_not_promoted(
+    announced: list[Manifest], store: ModelStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = msgspec.structs.replace(announced[0], items=announced[0].items + 1)
+    announced[0] = other
+    assert main(["model", "promote", "1"]) == 1
+    assert "trained on other evidence" in capsys.readouterr().err
+    assert announced == [other]
+
+
+def test_a_version_made_before_the_stream_is_not_promoted_into_one_that_has_begun(
+    announced: list[Manifest], store: ModelStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_before = msgspec.structs.replace(store.manifest(1), evidence_offset=0)
+    monkeypatch.setattr(ModelStore, "manifest", lambda self, version: made_before)
+    announced.clear()
+    for begun, code in ((True, 1), (False, 0)):
+        monkeypatch.setattr("eddyline.stream.models.evidence_begun", lambda kafka, topics, begun=begun: begun)
+        assert main(["model", "promote", "1"]) == code
+        assert ("before its stream's first click" in capsys.readouterr().err) == begun
+    assert [one.version for one in announced] == [1]
+
+
 def test_rollback_goes_to_the_version_before_until_there_is_none(
     announced: list[Manifest], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,9 +2,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from eddyline.model.checkpoint import ModelStore, ModelStoreSettings
+from eddyline.model.clicks import ClickSettings
+from eddyline.model.counts import Counts
+from eddyline.model.engine import EngineSettings
+from eddyline.model.model import untrained_model
+from eddyline.model.versions import counts_to_arrays
+from eddyline.replay.runner import Runner
+from eddyline.state.records import Click, hash_id
+from eddyline.state.user_state import encode_state
 from eddyline.stream.cli import main
 from eddyline.stream.erasure import Receipt
 
@@ -54,3 +64,43 @@ def test_forget_exits_3_and_names_who_did_not_answer(
 def test_nobody_cannot_be_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["state", "forget", ""]) == 2
     assert "the user's id is empty" in capsys.readouterr().err
+
+
+@pytest.fixture
+def changelog(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """Stands in for the states topic, with an older state of somebody and a tombstone of somebody else."""
+    runner = Runner(EngineSettings(), ClickSettings(), untrained_model(64), Counts())
+    records: list[tuple[int, bytes, bytes | None]] = [(1, b"gone", b"US"), (1, b"gone", None)]
+    for number in range(3):
+        item = f"item-{number}"
+        runner.feed([Click(event_id=item, user_id="somebody", item_id=item, ts_ms=1_700_000_000_000, kind="view")])
+        records.append((2, b"somebody", encode_state(runner.states["somebody"])))
+    monkeypatch.setattr("eddyline.stream.changelog.read_changelog", lambda kafka, topic: iter(records))
+    return runner
+
+
+def test_show_names_the_items_that_the_newest_version_knows(
+    changelog: Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["state", "show", "somebody", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["user_id"], told["clicks"], told["offset"]) == ("somebody", 3, 2)
+    assert [click["item_id"] for click in told["history"]] == [f"#{hash_id(f'item-{n}'):016x}" for n in range(3)]
+    ModelStore(ModelStoreSettings()).save(
+        {"counts": counts_to_arrays(changelog.counts)}, version=1, parent=0, created_ms=1, trained_until_ms=1,
+        cause="online", encoder="00", items=3, examples=0, evidence_offset=1,
+    )  # fmt: skip
+    assert main(["state", "show", "somebody", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [click["item_id"] for click in told["history"]] == ["item-0", "item-1", "item-2"]
+    assert main(["state", "show", "somebody"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3].split() == ["2023-11-14", "22:13:20", "item-2"]
+
+
+def test_show_exits_3_where_nothing_is_kept(changelog: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    for user in ("nobody", "gone"):
+        assert main(["state", "show", user]) == 3
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err == f"nothing is kept of user {user}\n"

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from eddyline.model.clicks import ClickSettings
+from eddyline.model.counts import Counts, CountsSettings
+from eddyline.model.engine import EngineSettings
+from eddyline.model.fusion import Network
+from eddyline.model.long_term import ItemEmbeddings
+from eddyline.model.model import Model, untrained_model
+from eddyline.model.short_term import Encoder
+from eddyline.replay.runner import Runner
+from eddyline.state.records import Click
+from eddyline.state.user_state import StateShape, UserStates
+
+
+@pytest.fixture(scope="session")
+def make_model(shape: StateShape, make_encoder: Callable[..., Encoder]) -> Callable[..., Model]:
+    """A model of random weights, every source of a score counting for something."""
+
+    def make(seed: int = 0, encoder: Encoder | None = None, items: int = 8) -> Model:
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            network = Network(shape.dimension)
+            for parameter in network.parameters():
+                parameter += 0.2 * torch.randn_like(parameter)
+            network.requires_grad_(False)
+            vector = torch.nn.functional.normalize(torch.randn(items, shape.dimension), dim=-1)
+            return Model(3, 1, encoder or make_encoder(seed), network, ItemEmbeddings(vector, torch.randn(items)))
+
+    return make
+
+
+@pytest.fixture
+def make_counts() -> Callable[..., Counts]:
+    """Counts of some evidence."""
+
+    def make(*evidence: object, window: int = 10, neighbours: int = 128) -> Counts:
+        counts = Counts(CountsSettings(window=window, neighbours=neighbours))
+        for one in evidence:
+            counts.fold(one)
+        return counts
+
+    return make
+
+
+@pytest.fixture
+def make_runner(engine_settings: EngineSettings) -> Callable[..., Runner]:
+    """A runner with empty counts."""
+
+    def make(model: Model | None = None, settings: EngineSettings = engine_settings) -> Runner:
+        model = model or untrained_model(settings.shape.dimension)
+        return Runner(settings, ClickSettings(), model, Counts(CountsSettings()))
+
+    return make
+
+
+@pytest.fixture
+def after(make_runner: Callable[..., Runner]) -> Callable[..., tuple[UserStates, Counts]]:
+    """The states, by the order of the users' first clicks, and the counts after clicks that came one by one."""
+
+    def make(clicks: list[Click], model: Model | None = None) -> tuple[UserStates, Counts]:
+        import numpy as np
+
+        runner = make_runner(model)
+        for one in clicks:
+            runner.feed([one])
+        return np.array(list(runner.states.values())), runner.counts
+
+    return make

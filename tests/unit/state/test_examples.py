@@ -1,0 +1,87 @@
+"""Examples on their topic."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eddyline.state.errors import UnknownFormat
+from eddyline.state.evidence import Evidence
+from eddyline.state.examples import Examples
+from eddyline.state.packed import pack, unpack
+
+EXAMPLES = Examples(
+    encoder=np.array([2**64 - 1], np.uint64),
+    model_version=np.array([4], np.int64),
+    user=np.array([1, 2], np.uint64),
+    item=np.array([3, 4], np.uint64),
+    ts_ms=np.array([5, 6], np.int64),
+    partition=np.array([0, 1], np.int32),
+    offset=np.array([7, 8], np.int64),
+    weight=np.array([1.0, 0.5], np.float32),
+    rank=np.array([1, 0], np.int32),
+    popular_rank=np.array([2, 0], np.int32),
+    h=np.ones((2, 8), np.float16),
+    ring=np.ones((2, 4, 8), np.float16),
+    ring_length=np.array([1, 4], np.uint8),
+    history=np.array([[0, -1], [1, 0]], np.int32),
+    context=np.zeros((2, 7), np.float32),
+    start=np.array([0, 1, 1], np.int32),
+    candidate=np.array([1], np.int32),
+    evidence=np.zeros((1, 14), np.float16),
+    pool=np.array([0, 1], np.int32),
+    pool_dense=np.zeros((2, 5), np.float16),
+    pool_log_odds=np.zeros(2, np.float32),
+    forget=np.zeros(0, np.uint64),
+)
+
+
+def test_examples_are_read_back() -> None:
+    found = Examples.decode(EXAMPLES.encode())
+    assert len(found) == 2
+    for field in fields(Examples):
+        before, after = getattr(EXAMPLES, field.name), getattr(found, field.name)
+        assert (after.dtype, after.shape) == (before.dtype, before.shape)
+        assert np.array_equal(after, before)
+
+
+def test_users_to_forget_travel_without_examples() -> None:
+    found = Examples.decode(Examples.of_forgotten([9, 2**64 - 1]).encode())
+    assert len(found) == 0
+    assert found.forget.tolist() == [9, 2**64 - 1]
+
+
+def test_evidence_is_not_examples() -> None:
+    with pytest.raises(UnknownFormat, match="not a packed 'e' message"):
+        Evidence.decode(EXAMPLES.encode())
+
+
+@pytest.mark.parametrize("change", ["missing", "added"])
+def test_missing_or_unknown_columns_are_refused_and_named(change: str) -> None:
+    columns = unpack(EXAMPLES.encode(), b"x", 1)
+    if change == "missing":
+        del columns["ring"]
+    else:
+        columns["rung"] = columns["ring"]
+    with pytest.raises(UnknownFormat, match="r[iu]ng"):
+        Examples.decode(pack(b"x", 1, columns))
+
+
+@given(st.data())
+def test_a_damaged_byte_is_refused_or_changes_a_number(data: st.DataObject) -> None:
+    raw = bytearray(EXAMPLES.encode())
+    at = data.draw(st.integers(0, len(raw) - 1))
+    raw[at] ^= data.draw(st.integers(1, 255))
+    if at < 5:
+        with pytest.raises(UnknownFormat):
+            Examples.decode(bytes(raw))
+        return
+    try:
+        found = Examples.decode(bytes(raw))
+    except UnknownFormat:
+        return
+    assert len(found) == 2

@@ -46,7 +46,7 @@ class Examples:
             items, and some drawn uniformly, (P,).
         pool_dense: their dense evidence, (P, E).
         pool_log_odds: log(1 / probability of being in the pool), 0 for the ones not drawn, (P,).
-        forget: hashes of users to be erased, (F,).
+        forget: hash of a user to be erased, alone in its message; `partition` is then where the request stood, (F,).
     """
 
     encoder: npt.NDArray[np.uint64]
@@ -93,10 +93,10 @@ class Examples:
         return cls(**columns)
 
     @classmethod
-    def of_forgotten(cls, users: list[int]) -> Examples:
-        """No clicks: only the hashes of users to be erased."""
+    def of_forgotten(cls, user: int, partition: int) -> Examples:
+        """No clicks: only the hash of a user to be erased, whose clicks up to now in this partition came before."""
         columns: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, np.uint8) for name in _NAMES}
-        return cls(**{**columns, "forget": np.array(users, np.uint64)})
+        return cls(**{**columns, "forget": np.array([user], np.uint64), "partition": np.array([partition], np.int32)})
 
 
 _NAMES = tuple(f.name for f in fields(Examples))

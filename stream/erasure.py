@@ -27,14 +27,14 @@ _POLL_MS = 200
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """What one worker or the trainer erased.
 
-    `partition` is the one of the clicks topic for a worker, -1 for the trainer. `examples` are those in the
-    trainer's replay buffer, `clicks` those it kept for pre-training.
+    `partition` is where the request stood in the clicks topic. `examples` are those in the trainer's replay
+    buffer, `clicks` those it kept for pre-training.
     """
 
     user_hash: str
     by: Literal["worker", "trainer"]
     at_ms: int
-    partition: int = -1
+    partition: int
     states: int = 0
     examples: int = 0
     clicks: int = 0
@@ -65,7 +65,7 @@ def forget_user(kafka: KafkaSettings, topics: Topics, user_id: str, *, timeout_s
                 consumer.position(source)
         partitions = _send_tombstones(kafka, topics, user_id)
         deadline = time.monotonic() + timeout_s
-        waiting = {*((("worker", p)) for p in range(partitions)), ("trainer", -1)}
+        waiting = {(by, partition) for by in ("worker", "trainer") for partition in range(partitions)}
         while waiting and time.monotonic() < deadline:
             with kafka_errors(kafka):
                 polled = consumer.poll(timeout_ms=_POLL_MS)

@@ -237,7 +237,7 @@ class Trainer:
         receipts = [
             Receipt(
                 user_hash=f"{one.user:016x}", by="trainer", at_ms=time.time_ns() // 1_000_000,
-                examples=one.examples, clicks=one.clicks,
+                partition=one.partition, examples=one.examples, clicks=one.clicks,
             )
             for one in erased
         ]  # fmt: skip

@@ -36,9 +36,10 @@ _CHECKPOINT = "trainer"
 
 @dataclass(frozen=True)
 class Erased:
-    """How many examples and gathered clicks of a user were erased."""
+    """How many examples and gathered clicks of a user were erased, on the request in which partition."""
 
     user: int
+    partition: int
     examples: int
     clicks: int
 
@@ -99,7 +100,7 @@ class Training:
 
     def covers(self, examples: Examples) -> bool:
         """Whether the counts know every item row that the examples speak of."""
-        return not len(examples) or int(examples.pool.max()) < len(self.counts)
+        return not len(examples) or int(examples.pool.max(initial=-1)) < len(self.counts)
 
     def observe(self, examples: Examples, offset: int) -> list[Erased]:
         """Take in one message: gather, or score and learn; then erase whom it asks to forget."""
@@ -117,7 +118,7 @@ class Training:
                     self._learn(self.learner)
         if not self._pending:
             self.examples_offset = offset
-        return [self._forget(int(user)) for user in examples.forget]
+        return [self._forget(int(user), int(examples.partition[0])) for user in examples.forget]
 
     def _learn(self, learner: Learner) -> None:
         batch = [examples for _, examples in self._pending]
@@ -132,7 +133,7 @@ class Training:
         self.examples_offset = self._pending[-1][0]
         self._pending.clear()
 
-    def _forget(self, user: int) -> Erased:
+    def _forget(self, user: int, partition: int) -> Erased:
         """Erase a user from everything kept here, waiting examples included."""
         if self.learner is not None and self._pending:
             self._learn(self.learner)  # they come before the erasure, so they are in the buffer when it acts
@@ -143,7 +144,7 @@ class Training:
         self._users = [users[one] for users, one in zip(self._users, kept, strict=True)]
         self._items = [items[one] for items, one in zip(self._items, kept, strict=True)]
         self.gathered -= clicks
-        return Erased(user, examples, clicks)
+        return Erased(user, partition, examples, clicks)
 
     @property
     def may_pretrain(self) -> bool:

@@ -113,25 +113,23 @@ def forget(
     from eddyline.stream.topics import Topics  # noqa: PLC0415
 
     receipts = []
-    workers, trainer = set(), False
+    waiting = {(by, n) for by in ("worker", "trainer") for n in range(settings.topics.partitions)}
     for receipt in forget_user(settings.kafka, Topics.of(settings.topics), user, timeout_s=timeout_s):
         receipts.append(receipt)
+        waiting.discard((receipt.by, receipt.partition))
         if receipt.by == "worker":
-            workers.add(receipt.partition)
             done = f"the worker of partition {receipt.partition} erased {receipt.states} states"
         else:
-            trainer = True
-            done = f"the trainer erased {receipt.examples} examples and {receipt.clicks} clicks"
+            done = f"the trainer, asked by partition {receipt.partition}, erased {receipt.examples} examples and {receipt.clicks} clicks"
         if not as_json:
             print(done, flush=True)
     if as_json:
         print_json([msgspec.to_builtins(receipt) for receipt in receipts])
-    missing = [] if trainer else ["the trainer"]
-    if len(workers) < settings.topics.partitions:
-        absent = sorted(set(range(settings.topics.partitions)) - workers)
-        missing.insert(0, f"the workers of partitions {', '.join(map(str, absent))}")
-    if not missing:
+    if not waiting:
         return 0
+    absent = sorted(partition for by, partition in waiting if by == "worker")
+    missing = [f"the workers of partitions {', '.join(map(str, absent))}"] if absent else []
+    missing += ["the trainer"] if any(by == "trainer" for by, _ in waiting) else []
     talk(
         f"{' and '.join(missing)} did not answer within {timeout_s:g} s; "
         "the request stays, and the user is erased when they next run"

@@ -64,7 +64,7 @@ def model_from_arrays(arrays: Arrays, version: int, trained_until_ms: int) -> Mo
             encoder = Encoder(**{name: np.array(arrays[f"encoder.{name}"]) for name in _ENCODER})
     except (KeyError, RuntimeError, IndexError) as error:
         raise CorruptModel(
-            f"the weights of version {version} do not fit this program's model: {error}; "
+            f"the weights of version {version} do not fit this program's model: {' '.join(str(error).split())}; "
             "promote a version that this program wrote"
         ) from error
     network.requires_grad_(False)

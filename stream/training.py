@@ -116,9 +116,10 @@ class Training:
                 self._pending.append((offset, examples))
                 if sum(len(one) for _, one in self._pending) >= self.settings.learner.batch:
                     self._learn(self.learner)
+        erased = [self._forget(int(user), int(examples.partition[0])) for user in examples.forget]
         if not self._pending:
             self.examples_offset = offset
-        return [self._forget(int(user), int(examples.partition[0])) for user in examples.forget]
+        return erased
 
     def _learn(self, learner: Learner) -> None:
         batch = [examples for _, examples in self._pending]

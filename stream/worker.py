@@ -253,7 +253,8 @@ class Worker:
         """Erase a user: examples first, then state and list; each with a tombstone, whether there was one or not."""
         known = self.partitions.read([user])[0] is not None
         user_hash = hash_id(user.key.decode(errors="replace"))
-        await self._outbox.deliver([Message(self.topics.examples, Examples.of_forgotten(user_hash, user.partition).encode())])
+        request = Examples.of_forgotten(user_hash, user.partition)
+        await self._outbox.deliver([Message(self.topics.examples, request.encode())])
         await self._erase([user])
         receipt = Receipt(
             user_hash=f"{user_hash:016x}", by="worker", at_ms=time.time_ns() // 1_000_000,

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
 from eddyline.state.records import Click
 from eddyline.stream.broker import EmbeddedBroker
 from eddyline.stream.config import Settings, load_settings
@@ -88,7 +89,7 @@ def _sample(settings: Settings) -> tuple[float, float] | None:
     """Clicks applied and seconds spent in steps so far; None while the worker does not answer yet."""
     url = f"http://127.0.0.1:{settings.telemetry.metrics_port}/metrics"
     try:
-        text = urllib.request.urlopen(url, timeout=5).read().decode()  # noqa: S310  (loopback)
+        text = urllib.request.urlopen(url, timeout=5).read().decode()
     except OSError:
         return None
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#")
@@ -97,7 +98,13 @@ def _sample(settings: Settings) -> tuple[float, float] | None:
 
 def _noop(settings: Settings, total: int) -> float:
     """Clicks per second of an agent that counts them; in a process of its own, like the worker."""
-    command = [sys.executable, __file__, settings.kafka.bootstrap_servers, Topics.of(settings.topics).clicks, str(total)]
+    command = [
+        sys.executable,
+        __file__,
+        settings.kafka.bootstrap_servers,
+        Topics.of(settings.topics).clicks,
+        str(total),
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
 

@@ -31,7 +31,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     with ExitStack() as stack:
         try:
-            embedded = stack.enter_context(EmbeddedBroker(tmp_path_factory.mktemp("broker"), properties={"log.cleaner.backoff.ms": "500"}))
+            embedded = stack.enter_context(
+                EmbeddedBroker(tmp_path_factory.mktemp("broker"), properties={"log.cleaner.backoff.ms": "500"})
+            )
             address = embedded.bootstrap_servers
         except EddylineError as no_embedded:
             address = _in_docker(stack, no_embedded)

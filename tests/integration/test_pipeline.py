@@ -89,8 +89,13 @@ class Pipeline:
 
     def lists(self) -> dict[str, Recommendation]:
         """The newest list of every user."""
-        with Subscription(self.kafka, self.topics, offset="earliest", exit_at_end=True) as subscription:
-            return {recommendation.user_id: recommendation for recommendation in subscription}
+        newest: dict[str, Recommendation] = {}
+        with Subscription(
+            self.kafka, self.topics, offset="earliest", exit_at_end=True, on_erased=lambda user: newest.pop(user, None)
+        ) as subscription:
+            for recommendation in subscription:
+                newest[recommendation.user_id] = recommendation
+        return newest
 
     def records(self) -> Iterator[Any]:
         """Every record of the clicks topic, in order of each partition."""

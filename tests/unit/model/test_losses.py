@@ -61,7 +61,7 @@ def test_examples_are_put_side_by_side_with_their_candidates(runner: Runner, mod
 
 def test_only_what_can_be_learned_from_is_taken(runner: Runner, model: Model, batch: list[Examples]) -> None:
     first, second = batch
-    assert side_by_side([Examples.of_forgotten([1])], runner.counts, model.encoder_id) is None
+    assert side_by_side([Examples.of_forgotten(1, 0)], runner.counts, model.encoder_id) is None
     assert side_by_side(batch, runner.counts, 12345) is None
     stale = replace(first, encoder=np.array([12345], np.uint64))
     unknown = second.item.copy()

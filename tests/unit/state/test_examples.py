@@ -49,10 +49,11 @@ def test_examples_are_read_back() -> None:
         assert np.array_equal(after, before)
 
 
-def test_users_to_forget_travel_without_examples() -> None:
-    found = Examples.decode(Examples.of_forgotten([9, 2**64 - 1]).encode())
+def test_a_user_to_forget_travels_without_examples() -> None:
+    found = Examples.decode(Examples.of_forgotten(2**64 - 1, 3).encode())
     assert len(found) == 0
-    assert found.forget.tolist() == [9, 2**64 - 1]
+    assert found.forget.tolist() == [2**64 - 1]
+    assert found.partition.tolist() == [3]
 
 
 def test_evidence_is_not_examples() -> None:

@@ -28,7 +28,8 @@ def receipts(monkeypatch: pytest.MonkeyPatch) -> list[Receipt]:
     given = [
         Receipt(user_hash="1", by="worker", at_ms=1, partition=0),
         Receipt(user_hash="1", by="worker", at_ms=1, partition=1, states=1),
-        Receipt(user_hash="1", by="trainer", at_ms=1, examples=12, clicks=3),
+        Receipt(user_hash="1", by="trainer", at_ms=1, partition=0, examples=12, clicks=3),
+        Receipt(user_hash="1", by="trainer", at_ms=1, partition=1),
     ]
 
     def forget(kafka: object, topics: object, user: str, *, timeout_s: float) -> Iterator[Receipt]:
@@ -45,11 +46,12 @@ def test_forget_tells_what_each_one_erased(receipts: list[Receipt], capsys: pyte
     assert captured.out.splitlines() == [
         "the worker of partition 0 erased 0 states",
         "the worker of partition 1 erased 1 states",
-        "the trainer erased 12 examples and 3 clicks",
+        "the trainer, asked by partition 0, erased 12 examples and 3 clicks",
+        "the trainer, asked by partition 1, erased 0 examples and 0 clicks",
     ]
     assert captured.err == ""
     assert main(["state", "forget", "somebody", "--json", *TWO]) == 0
-    assert [row["by"] for row in json.loads(capsys.readouterr().out)] == ["worker", "worker", "trainer"]
+    assert [row["by"] for row in json.loads(capsys.readouterr().out)] == ["worker", "worker", "trainer", "trainer"]
 
 
 def test_forget_exits_3_and_names_who_did_not_answer(

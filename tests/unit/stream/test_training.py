@@ -1,111 +1,330 @@
+"""Training without Kafka: gather, pre-train, learn, publish, forget, and go on after a stop."""
+
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+import torch
 
-from eddyline.model.checkpoint import ModelStore
+from eddyline.model.acceptance import AcceptanceSettings
+from eddyline.model.buffer import BufferSettings
+from eddyline.model.checkpoint import Manifest, ModelStore, ModelStoreSettings
 from eddyline.model.clicks import ClickSettings
 from eddyline.model.counts import Counts
+from eddyline.model.engine import EngineSettings
+from eddyline.model.learner import LearnerSettings
 from eddyline.model.model import untrained_model
+from eddyline.replay.pretrain import PretrainSettings
 from eddyline.replay.runner import Runner
-from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks
+from eddyline.state.errors import CorruptModel
 from eddyline.state.examples import Examples
-from eddyline.state.records import hash_id
-from eddyline.stream.config import Settings, load_settings
-from eddyline.stream.training import Training
-
-CLICKS = list(synthetic_clicks(SyntheticSettings(clicks=500, users=50, items=60, topics=4)))
+from eddyline.state.records import Click, hash_id
+from eddyline.stream.config import Settings
+from eddyline.stream.settings import TrainerSettings
+from eddyline.stream.training import Erased, Training
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    quick = {
-        "model_store.url": str(tmp_path),
-        "engine.shape.dimension": "8",
-        "trainer.pretrain_clicks": "200",
-        "pretrain.least_steps": "20",
-        "pretrain.epochs": "2",
-        "trainer.publish_examples": "1",
-        "learner.batch": "32",
-    }
-    return load_settings(None, quick, {})
+def settings(engine_settings: EngineSettings, tmp_path: Path) -> Settings:
+    return Settings(
+        engine=engine_settings,
+        learner=LearnerSettings(batch=20, replayed=16, uniform=8, buffer=BufferSettings(capacity=60)),
+        acceptance=AcceptanceSettings(tolerance=1.0),
+        pretrain=PretrainSettings(epochs=1, least_steps=20, batch=64, negatives=8, buckets=3),
+        trainer=TrainerSettings(pretrain_clicks=120, publish_examples=40, window=100),
+        model_store=ModelStoreSettings(url=str(tmp_path / "models"), keep=3),
+    )
 
 
 class Stream:
-    """A runner in place of the workers; what it makes goes to a trainer, message by message."""
+    """A worker's side: clicks through the engine; their evidence and examples to any number of trainers."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clicks: list[Click]) -> None:
         self.runner = Runner(settings.engine, ClickSettings(), untrained_model(8), Counts())
-        self.offset = 0
+        self.clicks = clicks
+        self.messages = 0
 
-    def feed(self, training: Training, begin: int, end: int) -> None:
-        for at in range(begin, end, 50):
-            step = self.runner.feed(CLICKS[at : at + 50])
-            training.fold([step.evidence.encode()], at // 50 + 1)
-            for examples in step.examples:
-                training.observe(Examples.decode(examples.encode()), self.offset)
-                self.offset += 1
+    def feed(self, count: int, *trainings: Training) -> None:
+        for _ in range(count // 10):
+            batch, self.clicks = self.clicks[:10], self.clicks[10:]
+            step = self.runner.feed(batch)
+            for training in trainings:
+                training.fold([step.evidence.encode()], self.messages + 1)
+                for examples in step.examples:
+                    assert training.covers(examples)
+                    training.observe(Examples.decode(examples.encode()), self.messages)
+            self.messages += 1
+
+    def serve(self, training: Training) -> None:
+        assert training.current is not None
+        self.runner.engine.swap(training.current)
 
 
 @pytest.fixture
-def stream(settings: Settings) -> Stream:
-    return Stream(settings)
+def store(settings: Settings) -> ModelStore:
+    return ModelStore(settings.model_store)
 
 
 @pytest.fixture
-def training(settings: Settings, stream: Stream) -> Training:
-    """A trainer that has published version 1, pre-trained, and version 2, learned online."""
-    training = Training(settings, ModelStore(settings.model_store))
-    stream.feed(training, 0, 250)
-    assert training.may_pretrain
+def make(settings: Settings, store: ModelStore) -> Callable[..., Training]:
+    def make(announced: Manifest | None = None) -> Training:
+        training = Training(settings, store)
+        training.resume(announced)
+        return training
+
+    return make
+
+
+@pytest.fixture
+def stream(settings: Settings, toy_clicks: Callable[..., list[Click]]) -> Stream:
+    """From click 200 on there are more items."""
+    return Stream(settings, toy_clicks(200) + toy_clicks(600, items=18)[200:])
+
+
+@pytest.fixture
+def pretrained(make: Callable[..., Training], stream: Stream) -> Training:
+    """A trainer that has published its first version, which the stream serves."""
+    training = make()
+    stream.feed(120, training)
     training.pretrain(lambda share, text: None)
-    assert training.current is not None
-    stream.runner.engine.swap(training.current)
-    stream.feed(training, 250, 500)
-    manifest, _ = training.publish()
-    assert manifest is not None
-    assert manifest.version == 2
+    stream.serve(training)
     return training
 
 
-def test_a_request_to_forget_needs_no_counts_and_erases_the_users_examples(training: Training) -> None:
-    user = CLICKS[-1].user_id
-    request = Examples.decode(Examples.of_forgotten([hash_id(user)]).encode())
-    assert training.covers(request)
-    (erased,) = training.observe(request, 100)
-    assert erased.examples > 0
-    (again,) = training.observe(request, 101)
-    assert again.examples == 0
+def weights(training: Training) -> list[torch.Tensor]:
+    assert training.learner is not None
+    return [
+        training.learner.items.vector.clone(),
+        training.learner.items.bias.clone(),
+        *(tensor.detach().clone() for tensor in training.learner.network.state_dict().values()),
+    ]
 
 
-def test_a_checkpoint_goes_on_where_it_was(training: Training, settings: Settings) -> None:
-    assert training.checkpoint() == training.examples_offset
-    resumed = Training(settings, ModelStore(settings.model_store))
-    resumed.resume(None)
-    assert resumed.examples_offset == training.examples_offset
-    assert resumed.evidence_offset == training.evidence_offset == 10
+def assert_same(one: Training, other: Training) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
+    assert one.examples_offset == other.examples_offset
+    assert one.evidence_offset == other.evidence_offset
+    assert one.counts.ids == other.counts.ids
+    assert one.learner is not None
+    assert other.learner is not None
+    assert one.learner.learned == other.learner.learned
+
+
+def test_clicks_are_gathered_until_there_are_enough(make: Callable[..., Training], stream: Stream) -> None:
+    training = make()
+    stream.feed(110, training)
+    assert (training.gathered, training.may_pretrain, training.learner) == (110, False, None)
+    assert training.publish() == (None, "")
+    stream.feed(10, training)
+    assert training.may_pretrain
+    assert training.examples_offset == 11
+
+
+def test_the_first_version_is_pretrained_and_stored(
+    pretrained: Training, store: ModelStore, make: Callable[..., Training]
+) -> None:
+    manifest = store.manifest(1)
+    assert (manifest.cause, manifest.parent, manifest.items) == ("pretrain", 0, len(pretrained.counts))
+    assert manifest.evidence_offset == 12
+    assert {"held_out_loss", "recall@20", "recall@20 decayed-popularity"} <= manifest.metrics.keys()
+    assert pretrained.current is not None
+    assert manifest.encoder == f"{pretrained.current.encoder_id:016x}"
+    assert pretrained.current.version == 1
+    assert (pretrained.gathered, pretrained.may_pretrain) == (0, False)
+
+
+def test_it_learns_in_batches_and_publishes_when_there_is_enough(
+    pretrained: Training, stream: Stream, store: ModelStore
+) -> None:
+    before = weights(pretrained)
+    stream.feed(30, pretrained)
+    assert pretrained.learner is not None
+    assert pretrained.learner.learned == 20
+    assert pretrained.examples_offset == 13  # of the last message learned from: the third one waits
+    assert pretrained.publish() == (None, "")
+    stream.feed(10, pretrained)
+    assert pretrained.examples_offset == 15
+    assert any(not torch.equal(a, b) for a, b in zip(before, weights(pretrained), strict=True))
+    manifest, reason = pretrained.publish()
+    assert manifest is not None
+    assert (manifest.version, manifest.parent, manifest.cause, manifest.examples) == (2, 1, "online", 40)
+    assert "loss" in reason
+    assert pretrained.current is not None
+    assert pretrained.current.version == 2
+    assert store.versions() == [1, 2]
+    assert pretrained.publish() == (None, "")
+
+
+def test_old_versions_are_pruned(pretrained: Training, stream: Stream, store: ModelStore) -> None:
+    for _ in range(4):
+        stream.feed(40, pretrained)
+        assert pretrained.publish()[0] is not None
+    assert store.versions() == [3, 4, 5]
+
+
+def test_a_version_whose_loss_is_worse_is_refused(pretrained: Training, stream: Stream) -> None:
+    assert pretrained.learner is not None
+    with torch.no_grad():
+        pretrained.learner.network.gate.prior.mul_(-3)
+    stream.feed(40, pretrained)
+    manifest, reason = pretrained.publish()
+    assert manifest is None
+    assert reason.startswith("its loss is")
+
+
+def test_a_version_that_fails_is_dropped_for_the_current_one(
+    pretrained: Training, stream: Stream, store: ModelStore
+) -> None:
+    current = weights(pretrained)
+    stream.feed(40, pretrained)
+    assert pretrained.learner is not None
+    pretrained.learner.items.vector[0, 0] = np.nan
+    assert pretrained.publish() == (None, "a weight is not finite")
+    assert store.versions() == [1]
+    assert pretrained.current is not None
+    assert pretrained.current.version == 1
+    back = weights(pretrained)
+    assert torch.equal(back[0][: len(current[0])], current[0])
+    assert all(torch.equal(a, b) for a, b in zip(back[2:], current[2:], strict=True))
+    stream.feed(40, pretrained)
+    assert pretrained.publish()[0] is not None
+
+
+def test_gathering_goes_on_after_a_stop(make: Callable[..., Training], stream: Stream) -> None:
+    training = make()
+    stream.feed(60, training)
+    assert training.checkpoint() == 5
+    resumed = make()
+    assert (resumed.gathered, resumed.examples_offset, resumed.evidence_offset) == (60, 5, 6)
+    stream.feed(60, training, resumed)
+    for one in (training, resumed):
+        one.pretrain(lambda share, text: None)
+    assert_same(resumed, training)
+
+
+def test_learning_goes_on_after_a_stop_as_if_there_had_been_none(
+    pretrained: Training, stream: Stream, make: Callable[..., Training]
+) -> None:
+    stream.feed(80, pretrained)  # up to where new items begin
+    assert pretrained.checkpoint() == 19
+    resumed = make()
+    assert_same(resumed, pretrained)
     assert resumed.current is not None
-    assert resumed.current.version == 2
+    assert resumed.current.version == 1
+    stream.feed(100, pretrained, resumed)
+    assert_same(resumed, pretrained)
+    ours, theirs = pretrained.publish()[0], resumed.publish()[0]
+    assert ours is not None
+    assert theirs is not None
+    assert (ours.version, theirs.version) == (2, 3)
+    assert ours.files["weights"].sha256 == theirs.files["weights"].sha256
+    assert ours.files["counts"].sha256 == theirs.files["counts"].sha256
 
 
-def test_what_an_operator_promoted_meanwhile_is_followed(training: Training, settings: Settings) -> None:
+def test_what_waited_at_a_stop_is_delivered_again(
+    pretrained: Training, stream: Stream, make: Callable[..., Training]
+) -> None:
+    stream.feed(30, pretrained)
+    assert pretrained.checkpoint() == 13  # message 14 waits for a batch: it is not in the checkpoint
+    assert make().examples_offset == 13
+
+
+def test_a_damaged_checkpoint_is_refused(make: Callable[..., Training], stream: Stream, tmp_path: Path) -> None:
+    training = make()
+    stream.feed(20, training)
     training.checkpoint()
-    store = ModelStore(settings.model_store)
-    for cause, version in (("online", 2), ("rollback", 1)):
-        resumed = Training(settings, store)
-        resumed.resume(msgspec.structs.replace(store.manifest(1), cause=cause))
+    (path,) = (tmp_path / "models").rglob("*.checkpoint")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CorruptModel, match="delete it to go on from the newest version"):
+        make()
+
+
+def test_without_a_checkpoint_it_goes_on_from_the_announced_version(
+    pretrained: Training, make: Callable[..., Training], store: ModelStore
+) -> None:
+    resumed = make(store.manifest(1))
+    assert resumed.current is not None
+    assert resumed.current.version == 1
+    assert resumed.learner is not None
+    assert resumed.evidence_offset == 12
+    assert resumed.counts.ids == pretrained.counts.ids
+    assert resumed.examples_offset == -1
+
+
+def test_what_an_operator_promoted_while_none_was_running_is_followed(
+    pretrained: Training, stream: Stream, store: ModelStore, make: Callable[..., Training]
+) -> None:
+    stream.feed(40, pretrained)
+    assert pretrained.publish()[0] is not None
+    pretrained.checkpoint()
+    first = store.manifest(1)
+    for change, version in (
+        ({"cause": "online"}, 2),
+        ({"cause": "rollback"}, 1),
+        ({"cause": "promote", "items": 10_000, "evidence_offset": 0}, 2),  # of other evidence
+    ):
+        resumed = make(msgspec.structs.replace(first, **change))
         assert resumed.current is not None
         assert resumed.current.version == version
 
 
-def test_a_promoted_version_of_other_evidence_is_refused_at_the_start_too(
-    training: Training, settings: Settings
-) -> None:
+def test_a_promoted_version_is_followed(pretrained: Training, stream: Stream, store: ModelStore) -> None:
+    first = weights(pretrained)
+    stream.feed(40, pretrained)
+    assert pretrained.publish()[0] is not None
+    assert not pretrained.follow(store.manifest(2))
+    assert pretrained.follow(store.manifest(1))
+    assert pretrained.current is not None
+    assert pretrained.current.version == 1
+    assert all(torch.equal(a, b) for a, b in zip(weights(pretrained)[2:], first[2:], strict=True))
+
+
+def test_forgetting_erases_gathered_clicks_and_reports_them(make: Callable[..., Training], stream: Stream) -> None:
+    training = make()
+    clicks = sum(one.user_id == "u1" for one in stream.clicks[:60])
+    stream.feed(60, training)
+    user = hash_id("u1")
+    assert training.observe(Examples.of_forgotten(user, 2), 6) == [Erased(user, 2, examples=0, clicks=clicks)]
+    assert training.gathered == 60 - clicks
+    assert training.examples_offset == 6
+    assert training.observe(Examples.of_forgotten(user, 0), 7) == [Erased(user, 0, examples=0, clicks=0)]
     training.checkpoint()
-    store = ModelStore(settings.model_store)
-    resumed = Training(settings, store)
-    resumed.resume(msgspec.structs.replace(store.manifest(1), cause="promote", items=10_000, evidence_offset=0))
-    assert resumed.current is not None
-    assert resumed.current.version == 2
+    resumed = make()
+    assert resumed.gathered == 60 - clicks
+    assert resumed.observe(Examples.of_forgotten(user, 0), 8) == [Erased(user, 0, examples=0, clicks=0)]
+
+
+def test_forgetting_erases_from_the_replay_buffer_and_what_waits_for_it(pretrained: Training, stream: Stream) -> None:
+    learner = pretrained.learner
+    assert learner is not None
+    fed = stream.clicks[:50]
+    stream.feed(50, pretrained)
+    assert len(learner.buffer) == 40  # ten examples wait
+    user = hash_id("u1")
+    clicks = sum(one.user_id == "u1" for one in fed)
+    request = Examples.decode(Examples.of_forgotten(user, 1).encode())
+    assert pretrained.observe(request, 17) == [Erased(user, 1, examples=clicks, clicks=0)]
+    assert len(learner.buffer) == 50 - clicks
+    assert user not in learner.buffer.to_arrays()[0]["user"].tolist()
+    assert pretrained.examples_offset == 17
+
+
+def test_recall_is_of_the_newest_window(pretrained: Training, stream: Stream) -> None:
+    stream.feed(300, pretrained)
+    recall = pretrained.recall()
+    assert set(recall) == {"recall@20", "recall@20 decayed-popularity"}
+    assert recall["recall@20"] == 1.0  # there are 18 items, and none is new any more
+
+
+def test_examples_on_items_not_yet_counted_are_not_covered(
+    make: Callable[..., Training], stream: Stream, toy_clicks: Callable[..., list[Click]]
+) -> None:
+    training = make()
+    stream.feed(50)
+    examples = stream.runner.feed(toy_clicks(10)).examples[0]
+    assert not training.covers(examples)
+    assert training.covers(Examples.of_forgotten(1, 0))

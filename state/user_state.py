@@ -126,8 +126,8 @@ def _decode_state(raw: bytes, into: UserStates, row: int) -> None:
     if len(raw) != _HEAD.size + 16 * history_length + hidden or ring_length > N:
         raise UnknownFormat(
             f"a user's state is {len(raw)} bytes long, its head says "
-            f"{_HEAD.size + 16 * history_length + hidden} with {ring_length} of {N} recent hidden states: the record is damaged; delete the worker's state folder "
-            "to restore it from the changelog topic"
+            f"{_HEAD.size + 16 * history_length + hidden} with {ring_length} of {N} recent hidden states: the record "
+            "is damaged; delete the worker's state folder to restore it from the changelog topic"
         )
     state = into[row]
     state["partition"], state["offset"], state["clicks"] = partition, offset, clicks

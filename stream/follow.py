@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -68,8 +69,15 @@ class Follower:
 
     async def stop(self) -> None:
         """Disconnect."""
-        if self._consumer is not None:
+        if self._consumer is None:
+            return
+        try:
             await self._consumer.stop()
+        except asyncio.CancelledError:
+            # aiokafka lets one escape that it cancelled itself, when a fetch waits to be tried again.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
 
     async def poll(self, timeout_ms: int = _POLL_MS) -> list[Record]:
         """What has come since, waiting a moment for it; `next` moves on, also over gaps."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +35,7 @@ _CHATTY = {
 }
 # At debug level kafka-python writes its whole configuration, passwords included.
 _TALKATIVE = {"kafka": logging.INFO}
+_TELL_AGAIN_S = 30.0
 
 
 class TelemetrySettings(BaseModel):
@@ -64,6 +66,26 @@ class _StderrHandler(logging.StreamHandler[IO[str]]):
         return sys.stderr
 
 
+class _UnansweredOnce(logging.Filter):
+    """Lets one line through every half minute of the many with which aiokafka says that no broker answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told_at = -_TELL_AGAIN_S
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka") or record.levelno < logging.ERROR:
+            return True
+        if time.monotonic() - self._told_at < _TELL_AGAIN_S:
+            return False
+        self._told_at = time.monotonic()
+        reason = record.getMessage().rstrip(".")
+        record.msg = "Kafka does not answer, trying again (%s): is it running, is kafka.bootstrap_servers right?"
+        record.args = (reason,)
+        record.exc_info = None
+        return True
+
+
 def configure_logging(settings: TelemetrySettings) -> None:
     """Send every log line of this process, the libraries' too, to stderr in one shape."""
     shared: list[Any] = [
@@ -81,6 +103,8 @@ def configure_logging(settings: TelemetrySettings) -> None:
         ]
     )
     handler = _StderrHandler()
+    if settings.log_level != "debug":
+        handler.addFilter(_UnansweredOnce())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -23,21 +23,19 @@ import torch
 from eddyline.model.checkpoint import Manifest, ModelStore
 from eddyline.model.warm_up import warm_up
 from eddyline.state.errors import CorruptModel, EddylineError
-from eddyline.state.examples import Examples
-from eddyline.state.records import hash_id
+from eddyline.state.records import Cause
 from eddyline.state.retention import idle_users
 from eddyline.state.rocks_store import RocksStateStore
 from eddyline.stream.config import Settings
-from eddyline.stream.dlq import dead_letter_headers
-from eddyline.stream.erasure import Receipt
+from eddyline.stream.delivery import Delivery
 from eddyline.stream.faust_app import build_app, run_service
 from eddyline.stream.follow import Follower, Record
 from eddyline.stream.kafka import wait_for_broker
-from eddyline.stream.microbatch import DeadClick, Forget, MicroBatch, User, micro_batches
+from eddyline.stream.microbatch import Forget, MicroBatch, User, micro_batches
 from eddyline.stream.models import load_model, load_version, newest_manifest, starting_point
-from eddyline.stream.outbox import Message, Outbox
+from eddyline.stream.outbox import Outbox
 from eddyline.stream.partitions import Partitions
-from eddyline.stream.serving import Served, Serving
+from eddyline.stream.serving import Serving
 from eddyline.stream.telemetry import Metrics, MetricsServer, serve
 from eddyline.stream.topics import Topics
 
@@ -70,6 +68,7 @@ class Worker:
         self._model_store = ModelStore(settings.model_store)
         store = RocksStateStore(settings.state)
         self.partitions = Partitions(store, settings.kafka, self.topics.states, self._outbox)
+        self._delivery = Delivery(self.topics, self._outbox, self.partitions, self.metrics)
         # All model work happens in this thread, one thing after the other.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._busy = asyncio.Lock()
@@ -78,7 +77,7 @@ class Worker:
         self._active: OrderedDict[User, None] = OrderedDict()  # recently active, oldest first
         self._to_refresh: list[User] = []
         self._behind = False
-        self._delivery: asyncio.Task[None] | None = None  # of the micro-batch before
+        self._delivering: asyncio.Task[None] | None = None  # the micro-batch before
         self._in_flight: dict[User, bytes] = {}  # its states, until they are written
         self._processed: dict[int, int] = {}
         self._moved_on = time.monotonic()
@@ -163,15 +162,16 @@ class Worker:
         for partition in {message.partition for message in messages}:
             await self.partitions.open(partition)
         parts, dead = micro_batches(messages, self.settings.clicks)
-        await self._bury(dead)
+        await self._delivery.bury(dead)
         for part in parts:
             if isinstance(part, Forget):
                 await self._settle()
-                await self._forget(part.user)
+                await self._delivery.forget(part.user)
+                self._active.pop(part.user, None)
             else:
                 await self._apply(part)
         self._behind = len(events) >= self.settings.worker.micro_batch
-        self._in_background(self._finish(self._delivery, live))
+        self._in_background(self._finish(self._delivering, live))
 
     async def _apply(self, batch: MicroBatch) -> None:
         """Make the step while the batch before is still being delivered; then hand this one over."""
@@ -183,7 +183,8 @@ class Worker:
         self.metrics.step_seconds.observe(time.perf_counter() - began)
         await self._settle()
         self._in_flight = dict(zip(users, served.states, strict=True))
-        self._in_background(self._deliver(batch, users, served))
+        cause: Cause = "click" if self.serving.engine.model.version else "fallback"
+        self._in_background(self._delivery.deliver(batch, users, served, cause))
         for user in users:
             self._active[user] = None
             self._active.move_to_end(user)
@@ -192,13 +193,13 @@ class Worker:
 
     async def _settle(self) -> None:
         """Wait until nothing is being delivered."""
-        if self._delivery is not None:
-            await self._delivery
-        self._delivery = None
+        if self._delivering is not None:
+            await self._delivering
+        self._delivering = None
         self._in_flight = {}
 
     def _in_background(self, delivery: Coroutine[Any, Any, None]) -> None:
-        self._delivery = asyncio.create_task(self._guarded(delivery))
+        self._delivering = asyncio.create_task(self._guarded(delivery))
 
     async def _finish(self, delivery: asyncio.Task[None] | None, events: Sequence[Any]) -> None:
         """Let the offsets of a batch be committed, after its last delivery."""
@@ -210,65 +211,6 @@ class Worker:
             self._processed[event.message.partition] = event.message.offset + 1
             event.ack()
         self._moved_on = time.monotonic()
-
-    async def _deliver(self, batch: MicroBatch, users: Sequence[User], served: Served) -> None:
-        first = [Message(self.topics.evidence, served.evidence)] if served.evidence else []
-        first += [Message(self.topics.examples, examples) for examples in served.examples]
-        await self._outbox.deliver(first)
-        if served.applied:
-            await self.partitions.write(dict(zip(users, served.states, strict=True)))
-        await self._publish(users, served.lists, "click" if self.serving.engine.model.version else "fallback")
-        now_ms = time.time() * 1000
-        for arrived_ms in batch.arrived_ms:
-            self.metrics.click_to_list_seconds.observe(max(0.0, now_ms - arrived_ms) / 1000)
-        self.metrics.clicks.inc(served.applied)
-        self.metrics.redelivered.inc(len(batch.clicks) - served.applied)
-
-    async def _publish(self, users: Sequence[User], lists: Sequence[bytes], cause: str) -> None:
-        topic = self.topics.recommendations
-        await self._outbox.deliver(
-            [Message(topic, record, user.key, user.partition) for user, record in zip(users, lists, strict=True)]
-        )
-        self.metrics.lists.labels(cause).inc(len(lists))
-
-    async def _bury(self, dead: Sequence[DeadClick]) -> None:
-        await self._outbox.deliver(
-            [
-                Message(
-                    self.topics.dlq,
-                    click.value,
-                    click.key,
-                    0,
-                    dead_letter_headers(
-                        self.topics.clicks, click.partition, click.offset, "decode", click.error.reason,
-                        field=click.error.field,
-                    ),
-                )
-                for click in dead
-            ]
-        )  # fmt: skip
-        self.metrics.dead_letters.inc(len(dead))
-
-    async def _forget(self, user: User) -> None:
-        """Erase a user: examples first, then state and list; each with a tombstone, whether there was one or not."""
-        known = self.partitions.read([user])[0] is not None
-        user_hash = hash_id(user.key.decode(errors="replace"))
-        request = Examples.of_forgotten(user_hash, user.partition)
-        await self._outbox.deliver([Message(self.topics.examples, request.encode())])
-        await self._erase([user])
-        receipt = Receipt(
-            user_hash=f"{user_hash:016x}", by="worker", at_ms=time.time_ns() // 1_000_000,
-            partition=user.partition, states=int(known),
-        )  # fmt: skip
-        await self._outbox.deliver([Message(self.topics.erasures, receipt.encode())])
-
-    async def _erase(self, users: Sequence[User]) -> None:
-        await self.partitions.write(dict.fromkeys(users))
-        await self._outbox.deliver(
-            [Message(self.topics.recommendations, None, user.key, user.partition) for user in users]
-        )
-        for user in users:
-            self._active.pop(user, None)
 
     async def _model_work(self, work: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -331,7 +273,7 @@ class Worker:
                 known = {user: state for user, state in found if state is not None}
                 if known:
                     lists = await self._model_work(self.serving.recommend, list(known), list(known.values()))
-                    await self._publish(list(known), lists, "refresh")
+                    await self._delivery.publish(list(known), lists, "refresh")
 
     async def _sweep(self) -> None:
         """Forget users who have been idle for longer than the settings say, a slice at a time."""
@@ -349,7 +291,9 @@ class Worker:
                     shape, now_ms = self.settings.engine.shape, self.serving.counts.clock_ms
                     idle = [User(partition, key) for key in idle_users(rows, shape, now_ms, idle_days)]
                     if idle:
-                        await self._erase(idle)
+                        await self._delivery.erase(idle)
+                        for user in idle:
+                            self._active.pop(user, None)
                         _log.info("forgot idle users", partition=partition, users=len(idle))
 
     async def _watch(self) -> None:

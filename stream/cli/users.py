@@ -120,7 +120,8 @@ def forget(
         if receipt.by == "worker":
             done = f"the worker of partition {receipt.partition} erased {receipt.states} states"
         else:
-            done = f"the trainer, asked by partition {receipt.partition}, erased {receipt.examples} examples and {receipt.clicks} clicks"
+            kept = f"{receipt.examples} examples and {receipt.clicks} clicks"
+            done = f"the trainer, asked by partition {receipt.partition}, erased {kept}"
         if not as_json:
             print(done, flush=True)
     if as_json:

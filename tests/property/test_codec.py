@@ -34,7 +34,8 @@ def states(draw: st.DrawFn) -> UserStates:
         state["ring_length"] = ring
         state["h"] = np.frombuffer(random.bytes(4 * shape.dimension), np.float32)
         state["c"] = np.frombuffer(random.bytes(4 * shape.dimension), np.float32)
-        state["ring"][:, :ring] = np.frombuffer(random.bytes(2 * ring * shape.dimension), np.float16).reshape(ring, -1)
+        bits = np.frombuffer(random.bytes(2 * ring * shape.dimension), np.float16)
+        state["ring"][:, :ring] = bits.reshape(ring, shape.dimension)
     return state
 
 

@@ -55,7 +55,7 @@ def run(
 ) -> tuple[UserStates, list[Evidence]]:
     """Apply clicks from `begin` on in batches that end at these places; states go to bytes and back in between."""
     evidence = []
-    for end in [*sorted(ends), len(clicks)]:
+    for end in sorted({min(end, len(clicks)) for end in ends} | {len(clicks)}):
         if end <= begin:
             continue
         part = clicks[begin:end]
@@ -66,7 +66,7 @@ def run(
         evidence.append(step.evidence)
         assert len(step.lists.item) == USERS
         assert sum(len(one) for one in step.examples) == len(step.evidence) == int(step.applied.sum())
-        begin = min(end, len(clicks))
+        begin = end
     return states, evidence
 
 

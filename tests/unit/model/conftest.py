@@ -26,7 +26,7 @@ def make_model(shape: StateShape, make_encoder: Callable[..., Encoder]) -> Calla
             torch.manual_seed(seed)
             network = Network(shape.dimension)
             for parameter in network.parameters():
-                parameter += 0.2 * torch.randn_like(parameter)
+                parameter.add_(0.2 * torch.randn_like(parameter))
             network.requires_grad_(False)
             vector = torch.nn.functional.normalize(torch.randn(items, shape.dimension), dim=-1)
             return Model(3, 1, encoder or make_encoder(seed), network, ItemEmbeddings(vector, torch.randn(items)))

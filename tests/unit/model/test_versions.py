@@ -99,5 +99,5 @@ def test_empty_counts_are_read_back() -> None:
 def test_a_missing_array_of_the_counts_is_named(counts: Counts) -> None:
     arrays = counts_to_arrays(counts)
     del arrays["forward.weight"]
-    with pytest.raises(CorruptModel, match="forward.weight"):
+    with pytest.raises(CorruptModel, match=r"forward\.weight"):
         counts_from_arrays(arrays, CountsSettings())

@@ -68,7 +68,7 @@ def test_missing_or_unknown_columns_are_refused_and_named(change: str) -> None:
         del columns["ring"]
     else:
         columns["rung"] = columns["ring"]
-    with pytest.raises(UnknownFormat, match="r[iu]ng"):
+    with pytest.raises(UnknownFormat, match=r"r[iu]ng"):
         Examples.decode(pack(b"x", 1, columns))
 
 

@@ -142,3 +142,15 @@ def test_a_taken_port_names_the_setting() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         TelemetrySettings.model_validate(wrong)
+
+
+def test_a_broker_that_does_not_answer_is_told_once(
+    capsys: pytest.CaptureFixture[str], restore_logging: None
+) -> None:
+    configure_logging(TelemetrySettings())
+    for _ in range(5):
+        logging.getLogger("aiokafka.consumer.fetcher").error("Unable connect to node with id %s", 1)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert "Unable connect to node with id 1" in told[0]
+    assert "kafka.bootstrap_servers" in told[0]

@@ -5,7 +5,9 @@
     ├── BadRecord              one record cannot be read: it goes to the dead letters
     ├── UnknownFormat          bytes at rest were written by a version this one does not know
     ├── CorruptModel           a model's files do not match its manifest
-    └── BrokerUnreachable      Kafka does not answer
+    ├── BrokerUnreachable      Kafka does not answer
+    ├── LogError               a row of a log file is bad                              (replay/logs.py)
+    └── PublishError           Kafka did not take a click                              (stream/publish.py)
 
 Each message says what was wrong, where, and what to do. The command line prints it as one line, without a
 traceback; anything that is not an `EddylineError` is a defect and keeps its traceback.

@@ -144,9 +144,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
         TelemetrySettings.model_validate(wrong)
 
 
-def test_a_broker_that_does_not_answer_is_told_once(
-    capsys: pytest.CaptureFixture[str], restore_logging: None
-) -> None:
+def test_a_broker_that_does_not_answer_is_told_once(capsys: pytest.CaptureFixture[str], restore_logging: None) -> None:
     configure_logging(TelemetrySettings())
     for _ in range(5):
         logging.getLogger("aiokafka.consumer.fetcher").error("Unable connect to node with id %s", 1)

@@ -62,7 +62,8 @@ class ReplayBuffer:
     def add(self, rows: npt.NDArray[np.void]) -> None:
         """Offer examples, in order."""
         room = max(0, self.capacity - len(self._rows))
-        self._rows = np.append(self._rows, rows[:room])
+        if room:
+            self._rows = np.append(self._rows, rows[:room])
         self.offered += min(room, len(rows))
         for row in rows[room:]:
             self.offered += 1

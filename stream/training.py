@@ -261,7 +261,6 @@ class Training:
             "evidence_offset": self.evidence_offset,
             "examples_offset": self.examples_offset,
             "trained_until_ms": self._trained_until_ms,
-            "since_publish": self._since_publish,
             "version": self.current.version if self.current else 0,
         }
         if self.learner is not None and self.current is not None:
@@ -293,4 +292,3 @@ class Training:
             self._users, self._items = [arrays["gathered.user"]], [arrays["gathered.item"]]
             self.gathered = len(arrays["gathered.user"])
         self._trained_until_ms = metadata["trained_until_ms"]
-        self._since_publish = metadata["since_publish"]

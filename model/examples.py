@@ -103,9 +103,8 @@ def _score(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float16], npt.NDArray[np.int32]]:
     """Ranks of the targets, and the candidates worth logging: (start, candidate, evidence, rank)."""
     scores = ranking.scores(view, begin, end).numpy()
-    own = np.take_along_axis(scores, np.maximum(target, 0)[:, None].astype(np.int64), 1) if scores.size else scores
-    rank = np.count_nonzero(scores >= own, axis=1).astype(np.int32) if scores.size else np.zeros(len(target), np.int32)
-    rank[target < 0] = 0
+    rank = np.zeros(len(target), np.int32)
+    _rank(scores, target, rank)
     origin = view.candidates.start[begin : end + 1]
     chosen = np.zeros(origin[-1] - origin[0], np.bool_)
     found = view.candidates.item[origin[0] : origin[-1]]
@@ -128,6 +127,18 @@ def _pool(
     if len(extra):
         odds[len(pool) :] = -np.log(-np.expm1(len(drawn) * np.log1p(-1.0 / items))) if items > 1 else 0.0
     return np.concatenate([pool, extra]).astype(np.int32), odds
+
+
+@compiled
+def _rank(scores: npt.NDArray[np.float32], target: npt.NDArray[np.int32], out: npt.NDArray[np.int32]) -> None:
+    """How many items score at least as high as the target, itself included; 0 where it is unknown."""
+    for b in range(len(target)):
+        if target[b] >= 0:
+            own = scores[b, target[b]]
+            above = 0
+            for i in range(scores.shape[1]):
+                above += scores[b, i] >= own
+            out[b] = above
 
 
 @compiled

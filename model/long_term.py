@@ -38,6 +38,7 @@ class ItemEmbeddings:
         self.vector = vector
         self.bias = bias
         self.trained = len(vector)
+        self._unit = (vector, torch.zeros(0))
 
     def __len__(self) -> int:
         return len(self.vector)
@@ -70,11 +71,23 @@ class ItemEmbeddings:
         Returns:
             mean (B, D), newest (B, D); zero where the history is empty.
         """
-        return history_mean(self.vector, history)
+        unit = self._unit_rows()
+        none = len(unit) - 1
+        rows = torch.where(history >= 0, history, none)  # (B, L)
+        total = nn.functional.embedding_bag(rows, unit, mode="sum", padding_idx=none)
+        return total / (rows < none).sum(1, keepdim=True).clamp(min=1), unit[rows[:, 0]]
+
+    def _unit_rows(self) -> Tensor:
+        """The rows at unit length and one of zeros, (I + 1, D); made again when `vector` is replaced."""
+        made_of, rows = self._unit
+        if made_of is not self.vector or not len(rows):
+            rows = nn.functional.pad(nn.functional.normalize(self.vector, dim=-1), (0, 0, 0, 1))
+            self._unit = (self.vector, rows)
+        return rows
 
 
 def history_mean(vector: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
-    """`ItemEmbeddings.history_mean` over any table of vectors, (I, D)."""
+    """`ItemEmbeddings.history_mean` over any table of vectors (I, D) that is being trained."""
     if len(vector) == 0:
         empty = vector.new_zeros(len(history), vector.shape[1])
         return empty, empty

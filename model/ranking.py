@@ -141,17 +141,14 @@ class Ranking:
     def lists(self, view: View, begin: int) -> Lists:
         """The lists of the users from `begin` to the end of the view."""
         end, items = len(view.asked), len(view.table)
-        length = min(self.settings.length, items)
         U = end - begin
         row = np.full((U, self.settings.length), -1, np.int32)
         score = np.full(row.shape, -np.inf, np.float32)
         rows_at_once = max(1, _SCORES_AT_ONCE // max(1, items))
         for at in range(begin, end, rows_at_once):
             to = min(end, at + rows_at_once)
-            best = torch.topk(self.scores(view, at, to), length)
-            row[at - begin : to - begin, :length] = best.indices.numpy()
-            score[at - begin : to - begin, :length] = best.values.numpy()
-        row[np.isneginf(score)] = -1
+            part = slice(at - begin, to - begin)
+            _best(self.scores(view, at, to).numpy(), row[part], score[part])
         reasons = self.settings.reasons
         if not reasons or not U or not items:
             return Lists(row, score, np.zeros((U, 0, 0), np.float32), np.zeros((U, 0, 0), np.int32))
@@ -179,8 +176,30 @@ class Ranking:
         return parts.numpy()
 
 
-_SCORES_AT_ONCE = 4_000_000
-"""Scores held in memory at once: 16 MB."""
+_SCORES_AT_ONCE = 640_000
+"""Scores made at once: 2.5 MB, which stay in the cache while they are looked through."""
+
+
+@compiled
+def _best(scores: npt.NDArray[np.float32], row: npt.NDArray[np.int32], score: npt.NDArray[np.float32]) -> None:
+    """The K highest scores of each user and their rows, best first; of equal ones the lower row first.
+
+    One pass with a short sorted list is several times faster than a general top-k: almost every score ends at
+    its first comparison. -1 and −∞ stay where there are no more.
+    """
+    K = row.shape[1]
+    for b in range(len(scores)):
+        least = np.float32(-np.inf)
+        for i in range(scores.shape[1]):
+            if scores[b, i] > least:
+                k = K - 1
+                while k > 0 and score[b, k - 1] < scores[b, i]:
+                    score[b, k] = score[b, k - 1]
+                    row[b, k] = row[b, k - 1]
+                    k -= 1
+                score[b, k] = scores[b, i]
+                row[b, k] = i
+                least = score[b, K - 1]
 
 
 @compiled

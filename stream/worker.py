@@ -71,6 +71,7 @@ class Worker:
         self._delivery = Delivery(self.topics, self._outbox, self.partitions, self.metrics)
         # All model work happens in this thread, one thing after the other.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._taken: asyncio.Queue[Sequence[Any]] = asyncio.Queue(1)
         self._busy = asyncio.Lock()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -107,7 +108,7 @@ class Worker:
             await self._fold_in(polled)
         self._server = serve(settings.telemetry, self.metrics, self.healthy)
         self._follow_model(model.version, model.trained_until_ms)
-        for loop in (self._fold, self._swap, self._refresh, self._sweep, self._watch):
+        for loop in (self._work, self._fold, self._swap, self._refresh, self._sweep, self._watch):
             self._tasks.append(asyncio.create_task(self._guarded(loop())))
 
     async def drain(self) -> None:
@@ -136,28 +137,30 @@ class Worker:
         return not self.failed.done() and (not self._lag or time.monotonic() - self._moved_on < _STUCK_S)
 
     async def _consume(self, stream: Any) -> None:
-        """The agent. An exception would make Faust go on with the next batch, so it fails the worker instead."""
+        """The agent: hands micro-batches over, so that Faust fills the next one while this one is worked on.
+
+        `take_events` acknowledges whatever happens. One more reference to each message keeps what was not done
+        from being committed; it is given back when everything of the batch is delivered.
+        """
         worker = self.settings.worker
         async with aclosing(stream.take_events(worker.micro_batch, within=worker.within_s)) as batches:
             async for events in batches:
-                async with self._busy:
-                    if self._stopping or self.failed.done():
-                        break
-                    try:
-                        await self._process(events)
-                    except Exception as error:
-                        self._fail(error)
-                        break
-        if self.failed.done():
-            await asyncio.Event().wait()  # until the app stops
+                for event in events:
+                    event.message.incref()
+                await self._taken.put(events)
+
+    async def _work(self) -> None:
+        """Process what the agent takes. A failure fails the worker: Faust would go on with the next batch."""
+        while True:
+            events = await self._taken.get()
+            async with self._busy:
+                if self._stopping or self.failed.done():
+                    return
+                await self._process(events)
 
     async def _process(self, events: Sequence[Any]) -> None:
         generation = self.app.consumer_generation_id
         live = [event for event in events if event.message.generation_id == generation]
-        for event in live:
-            # `take_events` acknowledges whatever happens; this reference keeps what was not done from being
-            # committed. It is given back at the end.
-            event.message.incref()
         messages = [event.message for event in live]
         for partition in {message.partition for message in messages}:
             await self.partitions.open(partition)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import cast
 
+import msgspec
 import numpy as np
 
 from eddyline.model.counts import Counts
 from eddyline.model.model import Model
 from eddyline.model.ranking import Lists
-from eddyline.state.records import Cause, Parts, RankedItem, Recommendation, Why, encode
+from eddyline.state.records import Cause, RankedItem, Recommendation, encode
 from eddyline.state.user_state import UserStates
+from eddyline.stream.list_json import ItemNames, items_json
 
 __all__ = ["encode_lists"]
 
@@ -24,6 +27,7 @@ def encode_lists(
     cause: Cause,
     model: Model,
     counts: Counts,
+    names: ItemNames,
 ) -> list[bytes]:
     """One recommendation per user, as JSON.
 
@@ -33,34 +37,24 @@ def encode_lists(
         user_ids, event_ids: whose they are, and the click that caused each ("" for a refresh).
         cause: why they are published; without a trained model it is always a fallback.
         model, counts: what made them.
+        names: the ids of these counts' items; grows with them.
     """
     now_ms = time.time_ns() // 1_000_000
     age_ms = max(0, now_ms - model.trained_until_ms) if model.version else 0
     last = np.maximum(states["history_length"].astype(np.int64) - 1, 0)
     event_ms = states["ts_ms"][np.arange(len(states)), last].tolist()
     where = list(zip(states["partition"].tolist(), states["offset"].tolist(), strict=True))
-    ids = counts.ids
-    items, scores = lists.item.tolist(), lists.score.astype(np.float64).round(4).tolist()
-    explained = lists.parts.size > 0
-    parts = lists.parts.astype(np.float64).round(3).tolist() if explained else []
-    reasons = lists.because.tolist() if explained else []
+    names.grow(counts.ids)
+    items = items_json(lists, names)
     records = []
     for u, user_id in enumerate(user_ids):
-        ranked = []
-        for k, row in enumerate(items[u]):
-            if row < 0:
-                break
-            why = None
-            if explained:
-                why = Why(Parts(*parts[u][k]), [ids[x] for x in reasons[u][k] if x >= 0])
-            ranked.append(RankedItem(ids[row], scores[u][k], why))
         partition, offset = where[u]
         records.append(
             encode(
                 Recommendation(
                     recommendation_id=f"{partition}-{offset}-{model.version}",
                     user_id=user_id,
-                    items=ranked,
+                    items=cast(list[RankedItem], msgspec.Raw(items[u])),
                     model_version=model.version,
                     model_age_ms=age_ms,
                     cause=cause if model.version else "fallback",

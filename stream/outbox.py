@@ -83,23 +83,49 @@ class Outbox:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _send(self, messages: Sequence[Message]) -> list[int]:
-        futures = []
+        """Pack the messages of each partition into batches: a call per message would cost ten times as much."""
+        sent: list[tuple[Any, list[int]]] = []  # a future, and the places of its messages
+        filling: dict[tuple[str, int], tuple[Any, list[int]]] = {}
         try:
-            for message in messages:
-                futures.append(
-                    await self._producer.send(
-                        message.topic,
-                        message.value,
-                        key=message.key,
-                        partition=message.partition,
-                        headers=message.headers,
-                    )
-                )
+            for place, message in enumerate(messages):
+                if message.partition is None:
+                    sent.append((await self._send_alone(message), [place]))
+                    continue
+                target = (message.topic, message.partition)
+                batch, places = filling.get(target) or (self._producer.create_batch(), [])
+                if not _append(batch, message):
+                    if places:
+                        sent.append((await self._send_batch(target, batch), places))
+                    batch, places = self._producer.create_batch(), []
+                    if not _append(batch, message):  # larger than a batch: Kafka says whether it is too large
+                        sent.append((await self._send_alone(message), [place]))
+                        filling.pop(target, None)
+                        continue
+                places.append(place)
+                filling[target] = (batch, places)
+            for target, (batch, places) in filling.items():
+                sent.append((await self._send_batch(target, batch), places))
         finally:
-            done = await asyncio.gather(*futures, return_exceptions=True)
-        offsets = []
-        for outcome in done:
+            done = await asyncio.gather(*(future for future, _ in sent), return_exceptions=True)
+        offsets = [0] * len(messages)
+        for outcome, (_, places) in zip(done, sent, strict=True):
             if isinstance(outcome, BaseException):
                 raise outcome
-            offsets.append(outcome.offset)
+            for n, place in enumerate(places):
+                offsets[place] = outcome.offset + n
         return offsets
+
+    async def _send_alone(self, message: Message) -> Any:
+        topic, value, key, partition, headers = message
+        return await self._producer.send(topic, value, key=key, partition=partition, headers=headers)
+
+    async def _send_batch(self, target: tuple[str, int], batch: Any) -> Any:
+        topic, partition = target
+        batch.close()
+        return await self._producer.send_batch(batch, topic, partition=partition)
+
+
+def _append(batch: Any, message: Message) -> bool:
+    """Whether the message found room in the batch."""
+    appended = batch.append(timestamp=None, key=message.key, value=message.value, headers=list(message.headers))
+    return appended is not None

@@ -9,8 +9,10 @@ from eddyline.model.clicks import Clicks, ClickSettings
 from eddyline.model.counts import Counts
 from eddyline.model.engine import Engine, EngineSettings
 from eddyline.model.model import Model
+from eddyline.model.warm_up import warm_up
 from eddyline.state.evidence import Evidence
-from eddyline.state.user_state import decode_states, encode_state
+from eddyline.state.user_state import decode_states, encode_state, new_states
+from eddyline.stream.list_json import ItemNames
 from eddyline.stream.lists import encode_lists
 from eddyline.stream.microbatch import MicroBatch, User
 from eddyline.stream.models import Rows
@@ -55,6 +57,12 @@ class Serving:
         self.counts = counts
         self.evidence_offset = evidence_offset
         self.engine = Engine(settings, model)
+        self._names = ItemNames()
+
+    def warm_up(self) -> None:
+        """Compile or load every kernel, so that the first click does not wait for it."""
+        warm_up(self._settings)
+        self.recommend([User(0, b"nobody")], [encode_state(new_states(self._settings.shape, 1)[0])])
 
     def fold(self, values: Sequence[bytes], next_offset: int) -> None:
         """Count what any worker saw."""
@@ -67,6 +75,7 @@ class Serving:
         if self.evidence_offset:
             return False
         self.counts = counts
+        self._names = ItemNames()
         self.engine.swap(model)
         return True
 
@@ -91,6 +100,7 @@ class Serving:
             "click",
             self.engine.model,
             self.counts,
+            self._names,
         )
         return Served(
             states=[encode_state(state) for state in step.states],
@@ -105,4 +115,5 @@ class Serving:
         decoded = decode_states(self._settings.shape, states)
         lists = self.engine.recommend(decoded, self.counts.clock_ms, self.counts)
         ids = [user.key.decode() for user in users]
-        return encode_lists(lists, decoded, ids, [""] * len(ids), "refresh", self.engine.model, self.counts)
+        model, counts = self.engine.model, self.counts
+        return encode_lists(lists, decoded, ids, [""] * len(ids), "refresh", model, counts, self._names)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Coroutine, Sequence
@@ -21,7 +22,6 @@ import structlog
 import torch
 
 from eddyline.model.checkpoint import Manifest, ModelStore
-from eddyline.model.warm_up import warm_up
 from eddyline.state.errors import CorruptModel, EddylineError
 from eddyline.state.records import Cause
 from eddyline.state.retention import idle_users
@@ -93,7 +93,6 @@ class Worker:
         """Load the newest model and its counts, and fold the evidence since, before the first click is taken."""
         settings = self.settings
         await self._outbox.start()
-        await self._model_work(warm_up, settings.engine)
         self._models = Follower(settings.kafka, self.topics.models)
         await self._models.start()
         records = [record async for polled in self._models.to_end() for record in polled]
@@ -104,6 +103,7 @@ class Worker:
         self._evidence = Follower(settings.kafka, self.topics.evidence, offset)
         await self._evidence.start()
         self.serving = Serving(settings.engine, settings.clicks, model, counts, self._evidence.next or 0)
+        await self._model_work(self.serving.warm_up)
         async for polled in self._evidence.to_end():
             await self._fold_in(polled)
         self._server = serve(settings.telemetry, self.metrics, self.healthy)
@@ -291,7 +291,9 @@ class Worker:
                         continue
                     rows = self.partitions.owned[partition].scan(at.get(partition), _SWEEP_ROWS)
                     at[partition] = rows[-1][0] + b"\0" if len(rows) == _SWEEP_ROWS else None
-                    shape, now_ms = self.settings.engine.shape, self.serving.counts.clock_ms
+                    shape = self.settings.engine.shape
+                    # Event time, but never ahead of the clock: one click dated wrongly must not make everybody old.
+                    now_ms = min(self.serving.counts.clock_ms, time.time_ns() // 1_000_000)
                     idle = [User(partition, key) for key in idle_users(rows, shape, now_ms, idle_days)]
                     if idle:
                         await self._delivery.erase(idle)
@@ -352,6 +354,8 @@ def run(settings: Settings) -> None:
     torch.set_num_threads(1)  # at these sizes more threads are slower
     # Lists are made of many small objects and no cycles: looking for cycles all the time would cost a tenth.
     gc.set_threshold(100_000, 20, 100)
+    # The model's thread lets the interpreter go at each kernel; the event loop must not keep it for 5 ms each time.
+    sys.setswitchinterval(0.0002)
     wait_for_broker(settings.kafka, None, _log.warning)
     settings.state.folder.mkdir(parents=True, exist_ok=True)
 

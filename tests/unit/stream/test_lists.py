@@ -15,6 +15,7 @@ from eddyline.model.engine import EngineSettings, Step
 from eddyline.model.model import Model, untrained_model
 from eddyline.replay.runner import Runner
 from eddyline.state.records import Click, Parts, Recommendation, decode_recommendation
+from eddyline.stream.list_json import ItemNames
 from eddyline.stream.lists import encode_lists
 
 UNTRAINED = untrained_model(8)
@@ -33,7 +34,7 @@ def step(runner: Runner, click: Callable[..., Click]) -> Step:
 
 
 def read(runner: Runner, step: Step, model: Model = UNTRAINED, cause: str = "click") -> list[Recommendation]:
-    raw = encode_lists(step.lists, step.states, ["ann", "bob"], ["e3", "e2"], cause, model, runner.counts)
+    raw = encode_lists(step.lists, step.states, ["ann", "bob"], ["e3", "e2"], cause, model, runner.counts, ItemNames())
     return [decode_recommendation(one) for one in raw]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,12 @@ from eddyline.model.counts import Counts
 from eddyline.model.evidence import SESSION_GAP_MS
 from eddyline.model.examples import ExampleSettings, make_examples
 from eddyline.model.model import Model
-from eddyline.model.ranking import Lists, Ranking, RankingSettings
+from eddyline.model.ranking import Lists, Ranking, RankingSettings, View
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
 from eddyline.state.user_state import StateShape, UserStates
 
-__all__ = ["Engine", "EngineSettings", "Step"]
+__all__ = ["Advance", "Engine", "EngineSettings", "Step"]
 
 
 class EngineSettings(BaseModel):
@@ -43,9 +44,11 @@ class Step:
     Attributes:
         states: the states after it, (U,).
         applied: which clicks changed a state; the others had been applied before, (B,).
-        lists: the newest list of each user, U of them.
+        lists: the newest list of each user, U of them; none if none were asked for.
         evidence: the applied clicks, for everybody's counts.
         examples: what was known before each applied click, in messages of bounded size.
+        view: what the model saw, of the users before each applied click, then of the users after it. It is good
+            until the next step.
     """
 
     states: UserStates
@@ -53,6 +56,25 @@ class Step:
     lists: Lists
     evidence: Evidence
     examples: Sequence[Examples]
+    view: View
+
+
+class Advance(NamedTuple):
+    """What clicks made of states, before anything is ranked.
+
+    Attributes:
+        states: the states after them, (U,).
+        before: the state before each applied click, (A,).
+        fresh: which clicks were applied, ascending, (A,).
+        target: row of each applied click's item, -1 where the evidence does not have it yet, (A,).
+        evidence: the applied clicks, for everybody's counts.
+    """
+
+    states: UserStates
+    before: UserStates
+    fresh: npt.NDArray[np.int64]
+    target: npt.NDArray[np.int32]
+    evidence: Evidence
 
 
 class Engine:
@@ -79,8 +101,13 @@ class Engine:
         self._model = model
         self._ranking = Ranking(self.settings.ranking, model)
 
-    def step(self, clicks: Clicks, states: UserStates, counts: Counts) -> Step:
-        """Apply clicks to the states of their users.
+    @property
+    def ranking(self) -> Ranking:
+        """What ranks with the version that is served."""
+        return self._ranking
+
+    def step(self, clicks: Clicks, states: UserStates, counts: Counts, *, lists: bool = True) -> Step:
+        """Apply clicks to the states of their users, and rank for each user.
 
         A user may click several times in one batch: the result is that of one click after the other. A click
         whose offset a state has passed already changes nothing; its user still gets a list. States that another
@@ -90,7 +117,24 @@ class Engine:
             clicks: B clicks.
             states: the states of the U users, one row each; not changed.
             counts: the evidence folded so far.
+            lists: False where nobody reads the new lists: none are made.
         """
+        states, before, fresh, target, evidence = self.advance(clicks, states, counts)
+        applied = np.zeros(len(clicks), np.bool_)
+        applied[fresh] = True
+        after = states if lists else states[:0]
+        asked = np.concatenate([before, after])
+        now_ms = np.concatenate([clicks.ts_ms[fresh], _last_ms(after)])
+        view = self._ranking.view(asked, now_ms, counts)
+        examples = make_examples(
+            self.settings.examples, self._ranking, view, before, target, clicks.user_hash[fresh],
+            clicks.item[fresh], clicks.ts_ms[fresh], clicks.partition[fresh], clicks.offset[fresh],
+            clicks.weight[fresh], self._random,
+        )  # fmt: skip
+        return Step(states, applied, self._ranking.lists(view, len(fresh)), evidence, examples, view)
+
+    def advance(self, clicks: Clicks, states: UserStates, counts: Counts) -> Advance:
+        """The half of a step that every click needs: new states and evidence; nothing is ranked."""
         states = states.copy()
         if self._model.encoder:
             self._model.encoder.refresh(states)
@@ -105,17 +149,9 @@ class Engine:
             applied[fresh] = True
             states[users] = self._advance(old, clicks, fresh)
         fresh = np.flatnonzero(applied)
-        asked = np.concatenate([before[fresh], states])
-        now_ms = np.concatenate([clicks.ts_ms[fresh], _last_ms(states)])
-        view = self._ranking.view(asked, now_ms, counts)
-        targets = counts.rows(clicks.item[fresh])
-        examples = make_examples(
-            self.settings.examples, self._ranking, view, before[fresh], targets, clicks.user_hash[fresh],
-            clicks.item[fresh], clicks.ts_ms[fresh], clicks.partition[fresh], clicks.offset[fresh],
-            clicks.weight[fresh], self._random,
-        )  # fmt: skip
-        lists = self._ranking.lists(view, len(fresh))
-        return Step(states, applied, lists, self._evidence(clicks, fresh, before[fresh], targets), examples)
+        target = counts.rows(clicks.item[fresh])
+        evidence = self._evidence(clicks, fresh, before[fresh], target)
+        return Advance(states, before[fresh], fresh, target, evidence)
 
     def recommend(self, states: UserStates, now_ms: int, counts: Counts) -> Lists:
         """The lists of users at `now_ms` without a click, for a refresh or an answer on demand."""

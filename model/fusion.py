@@ -11,15 +11,16 @@ z_i = a_n n_i + Σ_k a_k dense_ik + Σ_k a_k sparse_ik + e(sparse_i)
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from eddyline.model.evidence import CONTEXT, DENSE, SPARSE
+from eddyline.model.evidence import CONTEXT, DENSE, OWN, SPARSE
 from eddyline.model.long_term import LongTerm
 
-__all__ = ["SHARPNESS", "Attention", "Fusion", "Gate", "GateWeights", "Network", "Residual"]
+__all__ = ["SHARPNESS", "Attention", "Fusion", "Gate", "GateWeights", "Network", "Part", "Residual"]
 
 SHARPNESS = 16.0
 """What a cosine is multiplied with to become a logit."""
@@ -98,12 +99,34 @@ PRIOR_SPARSE = {
 }
 
 
-class Gate(nn.Module):
-    """a = a_0 + MLP([context features, h]): 32 tanh units, the last layer starting at zero."""
+Part = Literal["lstm", "attention", "long-term", "counts", "history", "popularity", "gate", "neural"]
+"""A part of the model that can be left out, to see what it is worth."""
 
-    def __init__(self, dimension: int) -> None:
+_SOURCES = {
+    "neural": range(1),
+    "popularity": range(1, 1 + len(DENSE)),
+    "counts": range(1 + len(DENSE), 1 + len(DENSE) + OWN),
+    "history": range(1 + len(DENSE) + OWN, 1 + len(DENSE) + len(SPARSE)),
+}
+"""Which of the gate's weights belong to which part."""
+
+
+class Gate(nn.Module):
+    """a = a_0 + MLP([context features, h]): 32 tanh units, the last layer starting at zero.
+
+    Without the gate, a = a_0; without the LSTM, h = 0; without a source, its weights are zero.
+    """
+
+    def __init__(self, dimension: int, without: Collection[Part] = ()) -> None:
         super().__init__()
         sources = 1 + len(DENSE) + len(SPARSE)
+        self.fixed = "gate" in without
+        self.blind = "lstm" in without
+        left_out = [place for part in without for place in _SOURCES.get(part, ())]
+        self.kept: Tensor | None = None
+        if left_out:
+            self.kept = torch.ones(sources)
+            self.kept[left_out] = 0.0
         prior = [PRIOR_NEURAL]
         prior += [PRIOR_DENSE.get(name, 0.0) for name in DENSE]
         prior += [PRIOR_SPARSE.get(name, 0.0) for name in SPARSE]
@@ -114,35 +137,54 @@ class Gate(nn.Module):
 
     def forward(self, features: Tensor, h: Tensor) -> GateWeights:
         """`features` (B, len(CONTEXT)), `h` (B, D) → weights of the sources."""
-        a = self.prior + self.change(torch.tanh(self.hidden(torch.cat([features, h], -1))))
+        a = self.prior.expand(len(features), -1)
+        if self.blind:
+            h = torch.zeros_like(h)
+        if not self.fixed:
+            a = a + self.change(torch.tanh(self.hidden(torch.cat([features, h], -1))))
+        if self.kept is not None:
+            a = a * self.kept
         return GateWeights(a[:, 0], a[:, 1 : 1 + len(DENSE)], a[:, 1 + len(DENSE) :])
 
 
 class Residual(nn.Module):
     """e(sparse): what the sparse evidence of an item says beyond a weighted sum; starts at zero."""
 
-    def __init__(self) -> None:
+    def __init__(self, without: Collection[Part] = ()) -> None:
         super().__init__()
+        self.kept: Tensor | None = None
+        if "counts" in without or "history" in without:
+            self.kept = torch.ones(len(SPARSE))
+            self.kept[:OWN] = float("counts" not in without)
+            self.kept[OWN:] = float("history" not in without)
         self.hidden = nn.Linear(len(SPARSE), 16)
         self.out = nn.Linear(16, 1, bias=False)
         nn.init.zeros_(self.out.weight)
 
     def forward(self, evidence: Tensor) -> Tensor:
         """(n, len(SPARSE)) → (n,)."""
+        if self.kept is not None:
+            evidence = evidence * self.kept
         score: Tensor = self.out(torch.tanh(self.hidden(evidence))).squeeze(-1)
         return score
 
 
 class Network(nn.Module):
-    """Everything trained but the item embeddings and the encoder."""
+    """Everything trained but the item embeddings and the encoder.
 
-    def __init__(self, dimension: int) -> None:
+    Args:
+        dimension: D.
+        without: parts left out; their contribution is zero, in training and serving alike.
+    """
+
+    def __init__(self, dimension: int, without: Collection[Part] = ()) -> None:
         super().__init__()
+        self.without = frozenset(without)
         self.long_term = LongTerm(dimension)
         self.attention = Attention(dimension)
         self.fusion = Fusion(dimension)
-        self.gate = Gate(dimension)
-        self.residual = Residual()
+        self.gate = Gate(dimension, without)
+        self.residual = Residual(without)
 
     def interest(self, h: Tensor, ring: Tensor, ring_length: Tensor, mean: Tensor, last: Tensor) -> Tensor:
         """F(u) at unit length.
@@ -154,6 +196,10 @@ class Network(nn.Module):
             last: unit embedding of the newest item, (B, D).
         """
         p = self.long_term(mean)
-        context = self.attention(p, h, ring, ring_length)
+        if "long-term" in self.without:
+            p = torch.zeros_like(p)
+        if "lstm" in self.without:
+            h, ring = torch.zeros_like(h), torch.zeros_like(ring)
+        context = torch.zeros_like(p) if "attention" in self.without else self.attention(p, h, ring, ring_length)
         F: Tensor = self.fusion(p, h, context, last)
         return F

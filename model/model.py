@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 
-from eddyline.model.fusion import Network
+from eddyline.model.fusion import Network, Part
 from eddyline.model.long_term import ItemEmbeddings
 from eddyline.model.short_term import Encoder
 from eddyline.state.user_state import NO_ENCODER
@@ -38,10 +39,15 @@ class Model:
         return self.encoder.id if self.encoder else NO_ENCODER
 
 
-def untrained_model(dimension: int) -> Model:
-    """Version 0: no encoder, no embeddings; the gate's prior over the counts makes the lists."""
+def untrained_model(dimension: int, without: Collection[Part] = ()) -> Model:
+    """Version 0: no encoder, no embeddings; the gate's prior over the counts makes the lists.
+
+    Args:
+        dimension: D.
+        without: parts of the model to leave out.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = Network(dimension)
+        network = Network(dimension, without)
     network.requires_grad_(False)
     return Model(0, 0, None, network, ItemEmbeddings(torch.zeros(0, dimension), torch.zeros(0)))

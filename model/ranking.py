@@ -138,9 +138,9 @@ class Ranking:
             scores.masked_fill_(seen[:, :-1], -torch.inf)
         return scores
 
-    def lists(self, view: View, begin: int) -> Lists:
-        """The lists of the users from `begin` to the end of the view."""
-        end, items = len(view.asked), len(view.table)
+    def lists(self, view: View, begin: int, end: int | None = None) -> Lists:
+        """The lists of the users `begin` to `end` (default: the last) of the view."""
+        end, items = len(view.asked) if end is None else end, len(view.table)
         U = end - begin
         row = np.full((U, self.settings.length), -1, np.int32)
         score = np.full(row.shape, -np.inf, np.float32)
@@ -152,24 +152,24 @@ class Ranking:
         reasons = self.settings.reasons
         if not reasons or not U or not items:
             return Lists(row, score, np.zeros((U, 0, 0), np.float32), np.zeros((U, 0, 0), np.int32))
-        history = view.candidates.history[begin:]
-        return Lists(row, score, self._parts(view, begin, row), because(view.counts, history, row, reasons))
+        history = view.candidates.history[begin:end]
+        return Lists(row, score, self._parts(view, begin, end, row), because(view.counts, history, row, reasons))
 
-    def _parts(self, view: View, begin: int, row: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    def _parts(self, view: View, begin: int, end: int, row: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         place = np.full(row.shape, -1, np.int64)
-        _find_places(view.candidates.start[begin:], view.candidates.item, row, place)
+        _find_places(view.candidates.start[begin : end + 1], view.candidates.item, row, place)
         at = torch.from_numpy(place)
         found = (at >= 0).float().unsqueeze(-1)
         n = len(view.sparse)
         evidence = torch.from_numpy(view.candidates.evidence)[at.clamp(0, max(0, n - 1))] if n else None
         items = view.table[torch.from_numpy(row).long().clamp(min=0)]  # (U, K, D + 1 + dense)
         D = view.interest.shape[1]
-        asked = view.asked[begin:].unsqueeze(1)
+        asked = view.asked[begin:end].unsqueeze(1)
         parts = torch.zeros(*row.shape, len(PARTS))
         parts[..., 0] = (asked[..., : D + 1] * items[..., : D + 1]).sum(-1)
         parts[..., 1] = (asked[..., D + 1 :] * items[..., D + 1 :]).sum(-1)
         if evidence is not None:
-            weighed = view.gate.sparse[begin:].unsqueeze(1) * evidence * found
+            weighed = view.gate.sparse[begin:end].unsqueeze(1) * evidence * found
             parts[..., 2] = weighed[..., :OWN].sum(-1)
             parts[..., 3] = weighed[..., OWN:].sum(-1)
             parts[..., 4] = view.pattern[at.clamp(0, n - 1)] * found.squeeze(-1)

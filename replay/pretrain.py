@@ -10,7 +10,8 @@ sampled softmax is unbiased. The gate is not touched: it learns from later click
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from eddyline.model.counts import Counts
-from eddyline.model.fusion import SHARPNESS, Network
+from eddyline.model.fusion import SHARPNESS, Network, Part
 from eddyline.model.long_term import ItemEmbeddings
 from eddyline.model.model import Model, untrained_model
 from eddyline.model.short_term import Encoder
@@ -82,7 +83,7 @@ BUCKET_SHARE = 0.1
 class _Sequences(nn.Module):
     """The network with its LSTM, over whole sequences."""
 
-    def __init__(self, items: int, buckets: int, shape: StateShape, dropout: float) -> None:
+    def __init__(self, items: int, buckets: int, shape: StateShape, dropout: float, without: Collection[Part]) -> None:
         super().__init__()
         D = shape.dimension
         self.shape = shape
@@ -90,7 +91,7 @@ class _Sequences(nn.Module):
         self.bucket = nn.Parameter(0.1 * torch.randn(buckets, D))
         self.bias = nn.Parameter(torch.zeros(items))
         self.lstm = nn.LSTM(D, D, batch_first=True)
-        self.network = Network(D)
+        self.network = Network(D, without)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, items: Tensor, bucketed: Tensor) -> Tensor:
@@ -123,6 +124,7 @@ def pretrain(
     *,
     window: int = 50,
     seed: int = 0,
+    without: Collection[Part] = (),
     on_progress: Callable[[float, str], None] = lambda share, text: None,
 ) -> Pretrained:
     """Train a new encoder with its long-term and fusion layers.
@@ -134,11 +136,12 @@ def pretrain(
         settings: how to train.
         window: L, longest stretch of a user's clicks trained on at once.
         seed: of initial weights, order and negatives.
+        without: parts of the model to leave out.
         on_progress: told the share done and a line about it.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _pretrain(log, counts, shape, settings, window, np.random.default_rng(seed), on_progress)
+        return _pretrain(log, counts, shape, settings, window, np.random.default_rng(seed), without, on_progress)
 
 
 def _pretrain(
@@ -148,6 +151,7 @@ def _pretrain(
     settings: PretrainSettings,
     window: int,
     random: np.random.Generator,
+    without: Collection[Part],
     on_progress: Callable[[float, str], None],
 ) -> Pretrained:
     rows = counts.rows(log.item)
@@ -155,7 +159,7 @@ def _pretrain(
     boundary = int(len(rows) * (1 - settings.held_out))
     trained = rows[:boundary]
     clicks = np.bincount(trained[trained >= 0], minlength=len(counts)).astype(np.float64)
-    model = _Sequences(len(counts), settings.buckets, shape, settings.dropout)
+    model = _Sequences(len(counts), settings.buckets, shape, settings.dropout, without)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.rate, betas=(0.9, 0.98))
     batches = _batches(stretches, settings.batch)
     epochs = max(settings.epochs, -(-settings.least_steps // max(1, len(batches))))
@@ -204,10 +208,10 @@ def _model(trained: _Sequences, counts: Counts, known: npt.NDArray[np.bool_]) ->
             w_h=lstm["weight_hh_l0"].detach().numpy().copy(),
             bias=(lstm["bias_ih_l0"] + lstm["bias_hh_l0"]).numpy().copy(),
         )
-        network = untrained_model(trained.shape.dimension).network
+        network = untrained_model(trained.shape.dimension, trained.network.without).network
+        gate = copy.deepcopy(network.gate.state_dict())
         network.load_state_dict(trained.network.state_dict())
-        gate = untrained_model(trained.shape.dimension).network.gate
-        network.gate.load_state_dict(gate.state_dict())
+        network.gate.load_state_dict(gate)
         return Model(0, 0, encoder, network, items)
 
 

@@ -95,7 +95,8 @@ def _own_settings(settings: Settings, address: str, folder: Path, total: int) ->
     return settings.model_copy(
         update={
             "kafka": KafkaSettings(bootstrap_servers=address),
-            "state": settings.state.model_copy(update={"folder": folder / "state"}),
+            # A log of a year passes in minutes, and the summary counts every user's clicks at the end.
+            "state": settings.state.model_copy(update={"folder": folder / "state", "idle_days": None}),
             "model_store": settings.model_store.model_copy(update={"url": str(folder / "models")}),
             "trainer": trainer.model_copy(update=quick),
             "telemetry": settings.telemetry.model_copy(update={"log_format": "json", "metrics_port": None}),

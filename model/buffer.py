@@ -55,6 +55,11 @@ class ReplayBuffer:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def rows(self) -> npt.NDArray[np.void]:
+        """All examples in it, in no order."""
+        return self._rows
+
     def new_rows(self, count: int) -> npt.NDArray[np.void]:
         """Empty rows to fill and `add`."""
         return np.zeros(count, self._dtype)

@@ -25,10 +25,11 @@ from eddyline.model.buffer import BufferSettings, ReplayBuffer
 from eddyline.model.counts import Counts
 from eddyline.model.long_term import ItemEmbeddings
 from eddyline.model.losses import (
-    Served,
+    Pool,
     cross_entropy,
     make_pool,
     neural_scores,
+    remember,
     replayed_rows,
     score_loss,
     side_by_side,
@@ -126,6 +127,23 @@ class Learner:
             _, neural = neural_scores(network, prepared, pool, vector, bias)
             return score_loss(network, prepared, pool, neural).item()
 
+    def recall(self, asked: ReplayBuffer, counts: Counts, k: int) -> float:
+        """Recall@k over the whole catalogue of the neural score alone on old examples: what the weights remember.
+
+        The evidence is left out: it never forgets, and evidence of today contains the very clicks asked about.
+        """
+        self.items.grow(counts)
+        with torch.no_grad():
+            rows = np.arange(len(self.items))
+            pool = Pool(rows, torch.from_numpy(rows), torch.zeros(len(rows)))
+            hits = 0
+            for part in np.array_split(asked.rows, max(1, len(asked) // 256)):
+                old = replayed_rows(part)
+                _, neural = neural_scores(self.network, old, pool, self.items.vector, self.items.bias)
+                own = neural.gather(1, torch.from_numpy(old.target.astype(np.int64)).unsqueeze(1))
+                hits += int(((neural >= own).sum(1) <= k).sum())
+        return hits / max(1, len(asked))
+
     def learn(self, batch: Sequence[Examples], counts: Counts) -> Losses | None:
         """One step on the newest examples and as many replayed ones; None if none of them can be learned from.
 
@@ -157,7 +175,7 @@ class Learner:
         loss.backward()  # type: ignore[no-untyped-call]
         self._update_rows(pool.rows, vector, bias)
         self.optimiser.step()
-        self._remember(prepared)
+        remember(self.buffer, prepared)
         self.learned += len(prepared.target)
         return Losses(score.item(), new.item(), replayed.item())
 
@@ -174,16 +192,6 @@ class Learner:
             moved = vector - rate * of_vector / step[:, :1]
             self.items.vector[at] = moved / moved.norm(dim=1, keepdim=True).clamp(min=1.0)
             self.items.bias[at] = bias - rate * of_bias / step[:, 1]
-
-    def _remember(self, prepared: Served) -> None:
-        rows = self.buffer.new_rows(len(prepared.target))
-        rows["user"] = prepared.user
-        rows["target"] = prepared.target
-        rows["h"] = prepared.h.numpy()
-        rows["ring"] = prepared.ring.numpy()
-        rows["ring_length"] = prepared.ring_length.numpy()
-        rows["history"] = prepared.history
-        self.buffer.add(rows)
 
     def to_arrays(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Weights aside (`snapshot` has them), all that is needed to go on exactly where it stood."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from eddyline.model.buffer import ReplayBuffer
 from eddyline.model.counts import Counts
 from eddyline.model.fusion import SHARPNESS, Network
 from eddyline.model.long_term import history_mean
@@ -21,6 +22,7 @@ __all__ = [
     "cross_entropy",
     "make_pool",
     "neural_scores",
+    "remember",
     "replayed_rows",
     "score_loss",
     "side_by_side",
@@ -92,6 +94,18 @@ def side_by_side(batch: Sequence[Examples], counts: Counts, encoder: int) -> Ser
         user, target, _tensor(weight), _tensor(h), _tensor(ring), _tensor(length).long(), history,
         _tensor(context), group, owner, candidate, _tensor(evidence), pools,
     )  # fmt: skip
+
+
+def remember(buffer: ReplayBuffer, examples: Served) -> None:
+    """Offer the examples to a buffer."""
+    rows = buffer.new_rows(len(examples.target))
+    rows["user"] = examples.user
+    rows["target"] = examples.target
+    rows["h"] = examples.h.numpy()
+    rows["ring"] = examples.ring.numpy()
+    rows["ring_length"] = examples.ring_length.numpy()
+    rows["history"] = examples.history
+    buffer.add(rows)
 
 
 def replayed_rows(old: npt.NDArray[np.void]) -> Served:

@@ -155,6 +155,39 @@ class Ranking:
         history = view.candidates.history[begin:end]
         return Lists(row, score, self._parts(view, begin, end, row), because(view.counts, history, row, reasons))
 
+    def answers(
+        self, view: View, begin: int, end: int, target: npt.NDArray[np.int32]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """The lists of the users `begin` to `end`, and what they would have clicked.
+
+        Args:
+            view: what the model sees.
+            begin, end: which users, B of them.
+            target: row of the item that each clicks next, -1 where it is unknown, (B,).
+
+        Returns:
+            Listed rows (B, K), and −log softmax(z) of the target, NaN where it is unknown, (B,).
+        """
+        row = np.full((end - begin, self.settings.length), -1, np.int32)
+        best = np.full(row.shape, -np.inf, np.float32)
+        loss = np.full(len(row), np.nan, np.float32)
+        rows_at_once = max(1, _SCORES_AT_ONCE // max(1, len(view.table)))
+        for at in range(begin, end, rows_at_once):
+            part = slice(at - begin, min(end, at + rows_at_once) - begin)
+            scores = self.scores(view, at, min(end, at + rows_at_once))
+            _best(scores.numpy(), row[part], best[part])
+            known = np.flatnonzero(target[part] >= 0)
+            own = scores[torch.from_numpy(known), torch.from_numpy(target[part][known]).long()]
+            if len(known):
+                loss[part][known] = (torch.logsumexp(scores[torch.from_numpy(known)], 1) - own).numpy()
+        return row, loss
+
+    def sources(self, view: View, begin: int, end: int, row: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+        """How much each of PARTS gave to the scores of the listed rows (B, K), in absolute terms, summed."""
+        parts = np.abs(self._parts(view, begin, end, row)).astype(np.float64)
+        total: npt.NDArray[np.float64] = parts[row >= 0].sum(0)
+        return total
+
     def _parts(self, view: View, begin: int, end: int, row: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         place = np.full(row.shape, -1, np.int64)
         _find_places(view.candidates.start[begin : end + 1], view.candidates.item, row, place)

@@ -1,0 +1,347 @@
+"""The backtest: test, then learn, one click after the other, for every model in one pass over a log.
+
+    first 80 % of the warm-up    counted; then every model that is trained at all is trained on it
+    last 20 % of the warm-up     answered and learned from, tick by tick: gates are fitted, variants chosen
+    the rest                     answered and learned from, tick by tick; these answers count
+
+Every click is asked about against the whole catalogue seen so far, before anybody learns from it. Ties count against
+the model, and an item nobody has clicked yet is a miss.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+from pydantic import BaseModel, ConfigDict, Field
+
+from eddyline.model.clicks import ClickSettings
+from eddyline.model.counts import CountsSettings
+from eddyline.model.engine import EngineSettings
+from eddyline.replay.contender import Contender, WarmUp
+from eddyline.replay.metrics import Groups, Scores, compare
+from eddyline.replay.ticks import Stream, Tick, ticks
+from eddyline.state.errors import EddylineError
+from eddyline.state.records import Click, hash_id
+
+__all__ = ["BacktestSettings", "Outline", "Progress", "backtest", "outline"]
+
+Source = Callable[[], Iterable[Click]]
+"""Opens the log anew, in the order of time, clicks of weight 0 left out."""
+
+Progress = Callable[[str, int, int, float | None], None]
+"""Told what is being done, how many clicks are done, of how many, and the running recall if there is one."""
+
+
+class BacktestSettings(BaseModel):
+    """What is asked of the models."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    k: tuple[int, ...] = Field((10, 20), min_length=1, description="List lengths; the longest is the main one")
+    warm_up: float = Field(0.5, gt=0, lt=1, description="First share of the log, which does not count")
+    warm_up_until_ms: int | None = Field(None, description="End of the warm-up as a time, instead of a share")
+    fitted: float = Field(0.2, gt=0, lt=1, description="Last share of the warm-up: gates are fitted, variants chosen")
+    new_only: bool = Field(False, description="Known items are no candidates, and clicks on them do not count")
+    kinds: tuple[str, ...] = Field((), description="Kinds of click that count; all are learned from. Empty: all")
+    counts_every_ms: int = Field(1_000, ge=0, description="Event time between two updates of the counts")
+    windows: int = Field(20, ge=1, description="Windows of equally many clicks that figures are shown by")
+    seed: int = Field(0, ge=0, description="Of everything drawn")
+
+
+@dataclass
+class Outline:
+    """What a first look over the log says.
+
+    Attributes:
+        clicks: how many, of a weight above 0.
+        users, items: distinct ones.
+        first_ms, last_ms: event times.
+        kinds: clicks of each kind.
+        fingerprint: a hash of everything in the clicks that a model can see.
+        warm_up: how many clicks the warm-up has.
+    """
+
+    clicks: int = 0
+    users: int = 0
+    items: int = 0
+    first_ms: int = 0
+    last_ms: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    fingerprint: str = ""
+    warm_up: int = 0
+
+
+def outline(source: Source, settings: BacktestSettings) -> Outline:
+    """Look over the log once.
+
+    Raises:
+        EddylineError: it is not in the order of time, or too short to be split.
+    """
+    found, digest = Outline(), xxhash.xxh3_128()
+    users: set[int] = set()
+    items: set[int] = set()
+    before = 0
+    for click in source():
+        if click.ts_ms < found.last_ms:
+            raise EddylineError(
+                f"click {click.event_id} of {_iso(click.ts_ms)} comes after one of {_iso(found.last_ms)}: a backtest "
+                "needs the order of time; `eddyline validate LOG --write SORTED` sorts a log"
+            )
+        found.first_ms = found.first_ms or click.ts_ms
+        found.last_ms = click.ts_ms
+        found.clicks += 1
+        found.kinds[click.kind] += 1
+        users.add(hash_id(click.user_id))
+        items.add(hash_id(click.item_id))
+        digest.update(f"{click.user_id}\0{click.item_id}\0{click.ts_ms}\0{click.kind}\0{click.session_id}\n".encode())
+        before += settings.warm_up_until_ms is not None and click.ts_ms < settings.warm_up_until_ms
+    found.users, found.items, found.fingerprint = len(users), len(items), digest.hexdigest()
+    found.warm_up = round(found.clicks * settings.warm_up) if settings.warm_up_until_ms is None else before
+    if found.warm_up < _LEAST or found.clicks - found.warm_up < _LEAST:
+        raise EddylineError(
+            f"the log has {found.warm_up:,} clicks of warm-up and {found.clicks - found.warm_up:,} after it: want at "
+            f"least {_LEAST} of each; check the columns, clicks.weights, and --warmup"
+        )
+    return found
+
+
+_LEAST = 100
+_RETENTION_ASKED = 10  # times along the stream
+_HEAD = 0.1  # share of the catalogue
+_COUNTED_AT_ONCE = 256
+
+
+@dataclass
+class _Entry:
+    contender: Contender
+    scores: Scores
+    seconds: float = 0.0
+    retention: list[dict[str, Any]] = field(default_factory=list)
+
+
+def backtest(
+    source: Source,
+    contenders: Sequence[Contender],
+    settings: BacktestSettings,
+    engine: EngineSettings,
+    weights: ClickSettings,
+    counts: CountsSettings,
+    on_progress: Progress = lambda text, done, total, recall: None,
+) -> dict[str, Any]:
+    """Run every model over the log.
+
+    Args:
+        source: opens the log.
+        contenders: the models.
+        settings: what is asked of them.
+        engine: sizes of the histories.
+        weights: of the kinds.
+        counts: how much is counted.
+        on_progress: told how far it is.
+
+    Returns:
+        `data` and `models` of the report.
+
+    Raises:
+        EddylineError: the log cannot be used.
+    """
+    found = outline(source, settings)
+    run = _Run(contenders, settings, Stream(engine, weights, counts), found, on_progress)
+    run.over(source())
+    return {"data": run.data(), "models": run.figures()}
+
+
+class _Run:
+    """One pass over a log."""
+
+    def __init__(
+        self,
+        contenders: Sequence[Contender],
+        settings: BacktestSettings,
+        stream: Stream,
+        found: Outline,
+        on_progress: Progress,
+    ) -> None:
+        self._settings = settings
+        self._stream = stream
+        self._found = found
+        self._on_progress = on_progress
+        self._entries = [_Entry(one, Scores(settings.k, settings.windows)) for one in contenders]
+        self._users: list[npt.NDArray[np.uint64]] = []
+        self._items: list[npt.NDArray[np.uint64]] = []
+        self._done = 0
+        self._head = np.zeros(0, np.bool_)
+        self._window = -1
+        self._scored = 0
+        self._edges = np.zeros((settings.windows, 2), np.int64)  # first and last time of each window
+
+    def over(self, clicks: Iterable[Click]) -> None:
+        """Everything, in order."""
+        warm_up = self._found.warm_up
+        counted = warm_up - round(warm_up * self._settings.fitted)
+        source = iter(clicks)
+        for batch in _batches(_first(source, counted), _COUNTED_AT_ONCE):
+            self._learn([self._take(batch)], asked=False)
+            self._on_progress("counting clicks", self._done, counted, None)
+        for entry in self._entries:
+            entry.contender.train(self._past(), self._trained(entry.contender.name))
+        self._ask(_first(source, warm_up - counted), "fitting", warm_up - counted, scored=False)
+        for entry in self._entries:
+            entry.contender.settle(self._past(), self._trained(entry.contender.name))
+            entry.seconds = 0.0
+        self._users, self._items = [], []
+        self._ask(source, "asking", self._found.clicks - warm_up, scored=True)
+
+    def _ask(self, clicks: Iterator[Click], text: str, total: int, *, scored: bool) -> None:
+        begun, pending, asked = self._done, list[Tick](), 0
+        for batch, ends in ticks(clicks, self._settings.counts_every_ms):
+            tick = self._take(batch)
+            pending.append(tick)
+            chosen = self._chosen(tick)
+            groups = self._groups(tick, self._done - begun - len(tick), total) if scored else None
+            for entry in self._entries:
+                start = time.perf_counter()
+                answers = entry.contender.answer(tick)
+                entry.seconds += time.perf_counter() - start
+                if groups is not None:
+                    entry.scores.add(answers, groups, chosen, self._stream.counts)
+            if ends:
+                self._learn(pending, asked=True)
+                pending = []
+            self._on_progress(text, self._done - begun, total, self._recall() if scored else None)
+            if scored and (self._done - begun) * _RETENTION_ASKED // total > asked:
+                asked += 1
+                self._remembered()
+
+    def _take(self, batch: Sequence[Click]) -> Tick:
+        tick = self._stream.take(batch)
+        self._done += len(batch)
+        if self._done <= self._found.warm_up:
+            self._users.append(tick.clicks.user_hash)
+            self._items.append(tick.clicks.item)
+        return tick
+
+    def _learn(self, pending: Sequence[Tick], *, asked: bool) -> None:
+        self._stream.count(pending)
+        for entry in self._entries:
+            start = time.perf_counter()
+            for tick in pending:
+                entry.contender.learn(tick)
+            entry.seconds += time.perf_counter() - start if asked else 0.0
+
+    def _chosen(self, tick: Tick) -> npt.NDArray[np.bool_]:
+        """Which clicks count."""
+        kinds = self._settings.kinds
+        chosen = np.array([not kinds or kind in kinds for kind in tick.kinds], np.bool_)
+        if self._settings.new_only:
+            had = (tick.before["item"] == tick.clicks.item[:, None]).any(1)
+            chosen &= ~had
+        return chosen
+
+    def _groups(self, tick: Tick, begin: int, total: int) -> Groups:
+        window = (begin + np.arange(len(tick))) * self._settings.windows // total
+        for at, ms in zip(window.tolist(), tick.clicks.ts_ms.tolist(), strict=True):
+            if not self._edges[at, 0]:
+                self._edges[at, 0] = ms
+            self._edges[at, 1] = ms
+        if int(window[0]) != self._window or not len(self._head):
+            self._window = int(window[0])
+            self._head = self._most_clicked()
+        if len(self._stream.counts) > len(self._head):
+            more = np.zeros(len(self._stream.counts) - len(self._head), np.bool_)
+            self._head = np.append(self._head, more)
+        return Groups(tick, window, self._head)
+
+    def _most_clicked(self) -> npt.NDArray[np.bool_]:
+        clicks = self._stream.counts.clicks
+        head = np.zeros(len(clicks), np.bool_)
+        head[np.argsort(-clicks, kind="stable")[: max(1, int(_HEAD * len(clicks)))]] = True
+        return head
+
+    def _remembered(self) -> None:
+        for entry in self._entries:
+            recall = entry.contender.retention()
+            if recall is not None:
+                entry.retention.append({"click": self._done, "recall@20": recall})
+
+    def _recall(self) -> float | None:
+        """Of the first model so far."""
+        return self._entries[0].scores.recall() if self._entries else None
+
+    def _past(self) -> WarmUp:
+        return WarmUp(self._stream, np.concatenate(self._users), np.concatenate(self._items))
+
+    def _trained(self, name: str) -> Callable[[float, str], None]:
+        return lambda share, text: self._on_progress(f"{name}: {text}", round(1000 * share), 1000, None)
+
+    def data(self) -> dict[str, Any]:
+        """What the log is."""
+        found = self._found
+        return {
+            "fingerprint": found.fingerprint,
+            "clicks": found.clicks,
+            "users": found.users,
+            "items": found.items,
+            "from": _iso(found.first_ms),
+            "until": _iso(found.last_ms),
+            "warm_up_clicks": found.warm_up,
+            "scored_clicks": self._entries[0].scores.clicks if self._entries else 0,
+            "kinds": dict(sorted(found.kinds.items())),
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """The figures of every model, and each beside every other."""
+        metrics = [f"{piece}@{self._settings.k[-1]}" for piece in ("ndcg", "recall")]
+        return {
+            entry.contender.name: {
+                **self._windowed(entry.scores.figures(self._found.items)),
+                "chosen": dict(entry.contender.chosen),
+                "retention": entry.retention[-1]["recall@20"] if entry.retention else None,
+                "retention_windows": entry.retention,
+                "events_per_s": (self._found.clicks - self._found.warm_up) / max(1e-9, entry.seconds),
+                "against": {
+                    other.contender.name: {
+                        metric: compare(entry.scores, other.scores, metric, self._settings.seed) for metric in metrics
+                    }
+                    for other in self._entries
+                    if other is not entry
+                },
+            }
+            for entry in self._entries
+        }
+
+    def _windowed(self, figures: dict[str, Any]) -> dict[str, Any]:
+        edges = self._edges.tolist()
+        windows = [
+            {"from": _iso(first), "until": _iso(last), **window}
+            for (first, last), window in zip(edges, figures["windows"], strict=True)
+        ]
+        return {**figures, "windows": windows}
+
+
+def _first(clicks: Iterator[Click], count: int) -> Iterator[Click]:
+    for _, click in zip(range(count), clicks, strict=False):
+        yield click
+
+
+def _batches(clicks: Iterator[Click], size: int) -> Iterator[list[Click]]:
+    batch: list[Click] = []
+    for click in clicks:
+        batch.append(click)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _iso(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,141 @@
+"""What every model in a backtest is: it answers the clicks of a tick, then learns from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from eddyline.model.compiled import compiled
+from eddyline.replay.ticks import Stream, Tick
+
+__all__ = ["Answers", "Contender", "Question", "WarmUp", "answers_of"]
+
+Progress = Callable[[float, str], None]
+
+
+class Question(NamedTuple):
+    """How lists are asked for.
+
+    Attributes:
+        length: K, items on a list.
+        exclude_seen: items of the user's history are no candidates.
+    """
+
+    length: int
+    exclude_seen: bool
+
+
+class Answers(NamedTuple):
+    """The answers to the clicks of a tick, each given before the click.
+
+    Attributes:
+        rank: place of the clicked item among the whole catalogue, ties counted against the model; 0 where the item
+            was not in the catalogue, (B,).
+        top: rows of the K best items, -1 beyond the catalogue, (B, K).
+        loss: −log of the probability given to the clicked item, NaN where the model gives none, (B,).
+        published: rank of the clicked item on the list that the topic held, 0 where it was not on it, (B,); None
+            for a model that publishes nothing.
+        sources: share of each source in the scores of the K best items, see `PARTS`, (len(PARTS),); or None.
+    """
+
+    rank: npt.NDArray[np.int32]
+    top: npt.NDArray[np.int32]
+    loss: npt.NDArray[np.float32]
+    published: npt.NDArray[np.int32] | None = None
+    sources: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """The past that a model is trained on before it is asked anything.
+
+    Attributes:
+        stream: histories and counts as they stand.
+        user, item: hashes of the clicks so far, in order, (n,).
+    """
+
+    stream: Stream
+    user: npt.NDArray[np.uint64]
+    item: npt.NDArray[np.uint64]
+
+
+class Contender(Protocol):
+    """A model in a backtest.
+
+    The order of calls: `learn` for the first part of the warm-up, `train` once, then `answer` and `learn` tick by
+    tick: for the rest of the warm-up, whose answers do not count; `settle` once; then the clicks that count.
+    """
+
+    name: str
+
+    @property
+    def chosen(self) -> Mapping[str, object]:
+        """Parameters that were chosen on the warm-up, for the report."""
+
+    def train(self, past: WarmUp, on_progress: Progress) -> None:
+        """Learn from the past all at once, where the model does such a thing."""
+
+    def answer(self, tick: Tick) -> Answers:
+        """The answers to the clicks of a tick, before they are counted. The tick's clicks may change states."""
+
+    def learn(self, tick: Tick) -> None:
+        """Learn from the clicks of a tick, which are counted by now."""
+
+    def settle(self, past: WarmUp, on_progress: Progress) -> None:
+        """The warm-up is over: choose among variants, train a last time."""
+
+    def retention(self) -> float | None:
+        """Recall@20 on the sample of old clicks, asked now; None for a model that cannot be asked."""
+
+
+def answers_of(scores: npt.NDArray[np.float32], tick: Tick, question: Question) -> Answers:
+    """Ranks and lists from the scores of every item, (B, I); the scores are changed where items are excluded."""
+    if question.exclude_seen:
+        rows = tick.history(tick.before["item"].shape[1])
+        _exclude(scores, rows)
+    rank = np.zeros(len(tick), np.int32)
+    top = np.full((len(tick), question.length), -1, np.int32)
+    _judge(scores, tick.target, rank, top, np.empty(top.shape, np.float32))
+    return Answers(rank, top, np.full(len(tick), np.nan, np.float32))
+
+
+@compiled
+def _exclude(scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int32]) -> None:
+    for b in range(len(rows)):
+        for h in range(rows.shape[1]):
+            if rows[b, h] >= 0:
+                scores[b, rows[b, h]] = -np.inf
+
+
+@compiled
+def _judge(
+    scores: npt.NDArray[np.float32],
+    target: npt.NDArray[np.int32],
+    rank: npt.NDArray[np.int32],
+    top: npt.NDArray[np.int32],
+    best: npt.NDArray[np.float32],
+) -> None:
+    """Rank of each target, and the K highest scores above −∞, of equal ones the lower row first."""
+    K = top.shape[1]
+    for b in range(len(scores)):
+        own = scores[b, target[b]] if target[b] >= 0 else np.float32(np.inf)
+        above = 0
+        best[b] = -np.inf
+        least = np.float32(-np.inf)
+        for i in range(scores.shape[1]):
+            z = scores[b, i]
+            above += z >= own
+            if z > least:
+                k = K - 1
+                while k > 0 and best[b, k - 1] < z:
+                    best[b, k] = best[b, k - 1]
+                    top[b, k] = top[b, k - 1]
+                    k -= 1
+                best[b, k] = z
+                top[b, k] = i
+                least = best[b, K - 1]
+        rank[b] = above if target[b] >= 0 else 0

@@ -1,0 +1,190 @@
+"""What a backtest measures. Every figure is a mean over clicks, each answered before it was learned from.
+
+With r the rank of the clicked item (∞ if it was not in the catalogue):
+
+    recall@k = [r ≤ k],   NDCG@k = [r ≤ k] / log2(1 + r),   MRR@k = [r ≤ k] / r
+
+as one item is relevant. Sums are kept by windows, groups and buckets of users, never click by click, so memory does
+not grow with the log. Intervals are paired bootstrap percentiles over the buckets of users (a user is always in one
+bucket, so clicks of the same user stay together).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eddyline.model.counts import Counts
+from eddyline.model.ranking import PARTS
+from eddyline.replay.contender import Answers
+from eddyline.replay.ticks import Tick
+
+__all__ = ["ACTIVITY", "ITEM_AGE", "Groups", "Scores", "compare", "gains"]
+
+BUCKETS = 1000
+DRAWS = 2000
+_DAY_MS = 86_400_000
+ACTIVITY = ("0", "1-4", "5-19", "20+")
+ITEM_AGE = ("unseen", "< 1 day", "1-7 days", "> 7 days")
+_PIECES = ("recall", "ndcg", "mrr")
+
+
+def gains(rank: npt.NDArray[np.int32], k: int) -> npt.NDArray[np.float64]:
+    """recall@k, NDCG@k and MRR@k of each rank; a rank of 0 is a miss, (B, 3)."""
+    hit = (rank > 0) & (rank <= k)
+    at = np.maximum(rank, 1).astype(np.float64)
+    return np.stack([hit.astype(np.float64), hit / np.log2(1 + at), hit / at], axis=1)
+
+
+class Groups:
+    """In which groups the clicks of a tick are; the same for every model.
+
+    Attributes:
+        window: which window of the counted clicks, (B,).
+        bucket: which bucket of users, (B,).
+        by: name of a division to each click's group in it, (B,).
+    """
+
+    def __init__(self, tick: Tick, window: npt.NDArray[np.int64], head: npt.NDArray[np.bool_]) -> None:
+        clicks = tick.before["clicks"]
+        row, counts = tick.target, tick.counts
+        age_ms = tick.clicks.ts_ms - tick.first_ms[np.maximum(row, 0)] if len(counts) else np.zeros(len(tick))
+        self.window = window
+        self.bucket = (tick.clicks.user_hash % np.uint64(BUCKETS)).astype(np.int64)
+        self.by = {
+            "activity": np.searchsorted([1, 5, 20], clicks, side="right"),
+            "item age": np.where(row < 0, 0, 1 + np.searchsorted([_DAY_MS, 7 * _DAY_MS], age_ms, side="right")),
+            "popularity": np.where((row >= 0) & head[np.maximum(row, 0)], 0, 1)
+            if len(head)
+            else np.ones(len(tick), int),
+        }
+
+
+DIVISIONS: Mapping[str, Sequence[str]] = {"activity": ACTIVITY, "item age": ITEM_AGE, "popularity": ("head", "tail")}
+
+
+class Scores:
+    """The figures of one model.
+
+    Args:
+        ks: list lengths, ascending; the last is the main one.
+        windows: how many windows the counted clicks are cut in.
+    """
+
+    def __init__(self, ks: Sequence[int], windows: int) -> None:
+        self.ks = tuple(ks)
+        width = len(_PIECES) * len(ks)
+        self._by_window = _Sums(windows, width)
+        self._by_bucket = _Sums(BUCKETS, width)
+        self._by = {name: _Sums(len(groups), width) for name, groups in DIVISIONS.items()}
+        self._published = _Sums(1, width)
+        self._loss = np.zeros(2)
+        self._sources = np.zeros(len(PARTS))
+        self._listed = np.zeros(0, np.bool_)
+        self._popularity = np.zeros(3)  # sum of percentiles, sum of -log2 share, items listed
+
+    def add(self, answers: Answers, groups: Groups, scored: npt.NDArray[np.bool_], counts: Counts) -> None:
+        """Take in the answers to the clicks of a tick that are `scored`, (B,)."""
+        rank = answers.rank[scored]
+        values = np.concatenate([gains(rank, k) for k in self.ks], axis=1)
+        self._by_window.add(groups.window[scored], values)
+        self._by_bucket.add(groups.bucket[scored], values)
+        for name, sums in self._by.items():
+            sums.add(groups.by[name][scored], values)
+        if answers.published is not None:
+            published = np.concatenate([gains(answers.published[scored], k) for k in self.ks], axis=1)
+            self._published.add(np.zeros(len(published), np.int64), published)
+        loss = answers.loss[scored]
+        self._loss += np.nansum(loss), np.isfinite(loss).sum()
+        if answers.sources is not None:
+            self._sources += answers.sources
+        self._add_lists(answers.top[scored], counts)
+
+    def _add_lists(self, top: npt.NDArray[np.int32], counts: Counts) -> None:
+        listed = top[top >= 0]
+        if not len(listed):
+            return
+        if len(counts) > len(self._listed):
+            self._listed = np.append(self._listed, np.zeros(len(counts) - len(self._listed), np.bool_))
+        self._listed[listed] = True
+        share = counts.clicks / max(1.0, float(counts.clicks.sum()))
+        below = np.searchsorted(np.sort(share), share[listed], side="left") / len(share)
+        bits = -np.log2(np.maximum(share[listed], 1e-12))
+        self._popularity += below.sum(), bits.sum(), len(listed)
+
+    @property
+    def clicks(self) -> int:
+        """How many clicks count so far."""
+        return int(self._by_window.clicks.sum())
+
+    def recall(self) -> float:
+        """Recall at the longest list so far."""
+        return float(self._by_window.total()[-len(_PIECES)])
+
+    def figures(self, items: int) -> dict[str, Any]:
+        """All figures as a plain dictionary; `items` is the size of the catalogue at the end."""
+        k = self.ks[-1]
+        listed = max(1.0, self._popularity[2])
+        size = np.abs(self._sources).sum()
+        return {
+            **self._named(self._by_window.total()),
+            f"coverage@{k}": float(self._listed.sum() / max(1, items)),
+            f"popularity@{k}": float(self._popularity[0] / listed),
+            f"novelty@{k}": float(self._popularity[1] / listed),
+            "log_loss": float(self._loss[0] / self._loss[1]) if self._loss[1] else None,
+            "published": self._named(self._published.total()) if self._published.clicks.sum() else None,
+            "sources": dict(zip(PARTS, (self._sources / size).tolist(), strict=True)) if size else None,
+            "windows": self._rows(self._by_window),
+            "by": {
+                name: dict(zip(groups, self._rows(self._by[name]), strict=True)) for name, groups in DIVISIONS.items()
+            },
+        }
+
+    def _rows(self, sums: _Sums) -> list[dict[str, Any]]:
+        return [
+            {"clicks": int(clicks), **self._named(values / max(1.0, clicks))}
+            for clicks, values in zip(sums.clicks, sums.values, strict=True)
+        ]
+
+    def _named(self, values: npt.NDArray[np.float64]) -> dict[str, float]:
+        names = [f"{piece}@{k}" for k in self.ks for piece in _PIECES]
+        return dict(zip(names, values.tolist(), strict=True))
+
+    def buckets(self, metric: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Sums of a metric and clicks, by bucket of users."""
+        names = [f"{piece}@{k}" for k in self.ks for piece in _PIECES]
+        return self._by_bucket.values[:, names.index(metric)], self._by_bucket.clicks
+
+
+class _Sums:
+    """Sums of values in groups."""
+
+    def __init__(self, groups: int, width: int) -> None:
+        self.values = np.zeros((groups, width))
+        self.clicks = np.zeros(groups)
+
+    def add(self, group: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:
+        np.add.at(self.values, group, values)
+        np.add.at(self.clicks, group, 1.0)
+
+    def total(self) -> npt.NDArray[np.float64]:
+        """Means over everything."""
+        mean: npt.NDArray[np.float64] = self.values.sum(0) / max(1.0, float(self.clicks.sum()))
+        return mean
+
+
+def compare(one: Scores, other: Scores, metric: str, seed: int = 0) -> dict[str, float]:
+    """Ratio of a metric, one ÷ other, with the 95 % interval of the paired bootstrap over buckets of users."""
+    a, clicks = one.buckets(metric)
+    b, _ = other.buckets(metric)
+    used = np.flatnonzero(clicks)
+    if not len(used) or b.sum() <= 0:
+        return {"ratio": float("nan"), "low": float("nan"), "high": float("nan")}
+    random = np.random.default_rng(seed)
+    times = random.multinomial(len(used), np.full(len(used), 1 / len(used)), DRAWS)
+    ratios = (times @ a[used]) / np.maximum(times @ b[used], 1e-12)
+    low, high = np.percentile(ratios, [2.5, 97.5]).tolist()
+    return {"ratio": float(a.sum() / b.sum()), "low": low, "high": high}

@@ -1,0 +1,243 @@
+"""Eddyline itself in a backtest: the engine, the learner and the refreshes that run in the stream, in event time.
+
+The warm-up makes the first model as `pretrain` does: its first part trains encoder, long-term and fusion; the rest is
+served with them, and the learner fits the gate on it. From then on the learner learns as the trainer does, and its
+weights are served from the next refresh on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from eddyline.model.buffer import BufferSettings, ReplayBuffer
+from eddyline.model.counts import Counts
+from eddyline.model.engine import Engine, EngineSettings
+from eddyline.model.fusion import Part
+from eddyline.model.learner import Learner, LearnerSettings
+from eddyline.model.losses import remember, side_by_side
+from eddyline.model.model import Model, untrained_model
+from eddyline.replay.contender import Answers, Progress, Question, WarmUp
+from eddyline.replay.pretrain import ClickLog, PretrainSettings, pretrain
+from eddyline.replay.ticks import Tick, UserTable
+from eddyline.state.examples import Examples
+
+__all__ = ["ABLATIONS", "Ablation", "Eddyline", "PipelineSettings"]
+
+Ablation = Literal[
+    "lstm", "attention", "long-term", "counts", "history", "popularity", "gate", "replay", "online", "neural"
+]
+"""What can be left out. `replay`: no old examples in a step. `online`: the weights stay as the warm-up left them."""
+
+ABLATIONS: tuple[Ablation, ...] = (
+    "lstm", "attention", "long-term", "counts", "history", "popularity", "gate", "replay", "online", "neural",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """What the stream's services would be run with.
+
+    Attributes:
+        engine, learner, pretrain: of the model.
+        weights_every_ms: event time between two refreshes of the served weights.
+        publish_examples: examples learned at least between two of them.
+        refresh_users: recently active users whose published lists a refresh makes anew.
+    """
+
+    engine: EngineSettings
+    learner: LearnerSettings
+    pretrain: PretrainSettings
+    weights_every_ms: int
+    publish_examples: int
+    refresh_users: int
+
+
+class _Published:
+    """The list of each user on the topic, by rows of users; -1 where there is none."""
+
+    def __init__(self, length: int, refresh_users: int) -> None:
+        self._lists = np.full((1024, length), -1, np.int32)
+        self._recent: OrderedDict[int, None] = OrderedDict()  # recently active users, oldest first
+        self._refresh_users = refresh_users
+
+    @property
+    def active(self) -> npt.NDArray[np.int64]:
+        """Users whose lists a refresh makes anew."""
+        return np.fromiter(self._recent, np.int64, len(self._recent))
+
+    def at(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        top = int(rows.max(initial=-1))
+        if top >= len(self._lists):
+            more = np.full((max(len(self._lists), top + 1), self._lists.shape[1]), -1, np.int32)
+            self._lists = np.concatenate([self._lists, more])
+        return self._lists[rows]
+
+    def put(self, rows: npt.NDArray[np.int64], lists: npt.NDArray[np.int32]) -> None:
+        self.at(rows)
+        self._lists[rows] = lists
+
+    def note(self, rows: npt.NDArray[np.int64]) -> None:
+        """These users were active."""
+        for row in rows.tolist():
+            self._recent[row] = None
+            self._recent.move_to_end(row)
+        while len(self._recent) > self._refresh_users:
+            self._recent.popitem(last=False)
+
+
+_ASKED_AGAIN = 2_000
+"""Old clicks asked again for the retention."""
+
+_SOURCES_EVERY = 8
+"""Of so many steps one tells what its lists are made of."""
+
+
+def _place(lists: npt.NDArray[np.int32], target: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Place of each target on its list, from 1; 0 where it is not on it."""
+    found = (lists == target[:, None]) & (target[:, None] >= 0)
+    return np.where(found.any(1), 1 + found.argmax(1), 0).astype(np.int32)
+
+
+def _served(learner: Learner) -> Model:
+    """The weights of now, served as a trained version; examples name it, and no one reads the number."""
+    return replace(learner.snapshot(0, 0), version=1)
+
+
+class Eddyline:
+    """The product as a contender, whole or without a part.
+
+    Args:
+        settings: what the services would be run with.
+        question: how lists are asked for.
+        published: whether the lists on the topic are followed too; it takes twice the time.
+        without: what is left out.
+        seed: of everything drawn.
+    """
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        question: Question,
+        *,
+        published: bool = False,
+        without: Ablation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.name = f"eddyline-without-{without}" if without else "eddyline"
+        self._settings = settings
+        self._question = question
+        self._parts = tuple(part for part in get_args(Part) if part == without)
+        self._online = without != "online"
+        self._learning = settings.learner
+        if without == "replay":
+            self._learning = self._learning.model_copy(update={"replayed": 0})
+        self._seed = seed
+        ranking = settings.engine.ranking.model_copy(
+            update={"length": question.length, "exclude_seen": question.exclude_seen, "reasons": 0}
+        )
+        self._engine_settings = settings.engine.model_copy(update={"ranking": ranking})
+        self._engine = Engine(
+            self._engine_settings, untrained_model(settings.engine.shape.dimension, self._parts), seed
+        )
+        self._users = UserTable(settings.engine.shape)
+        self._published = _Published(question.length, settings.refresh_users) if published else None
+        self._learner: Learner | None = None
+        self._waiting: list[Examples] = []
+        self._since_refresh = 0
+        self._refreshed_ms = 0
+        self._settled = False
+        shape, history = settings.engine.shape, settings.engine.ranking.long_term_items
+        self._old = ReplayBuffer(BufferSettings(capacity=_ASKED_AGAIN), shape, history, seed)
+        self._counts: Counts | None = None
+        self._ticks = 0
+
+    @property
+    def chosen(self) -> Mapping[str, object]:
+        """Nothing: one setting for every log."""
+        return {}
+
+    def train(self, past: WarmUp, on_progress: Progress) -> None:
+        """Train encoder, long-term and fusion; then every user's state is made anew with that encoder."""
+        engine = self._settings.engine
+        model = untrained_model(engine.shape.dimension, self._parts)
+        if "neural" not in self._parts:
+            trained = pretrain(
+                ClickLog(past.user, past.item),
+                past.stream.counts,
+                engine.shape,
+                self._settings.pretrain,
+                window=engine.ranking.long_term_items,
+                seed=self._seed,
+                without=self._parts,
+                on_progress=on_progress,
+            )
+            model = trained.model
+        known = past.stream.users.states
+        states = self._users.at(np.arange(len(known)))
+        for name in ("partition", "offset", "clicks", "session", "session_length", "history_length", "item", "ts_ms"):
+            states[name] = known[name]
+        self._users.put(np.arange(len(known)), states)
+        self._learner = Learner(self._learning, engine.shape, engine.ranking.long_term_items, model, self._seed)
+        self._engine.swap(_served(self._learner))
+
+    def answer(self, tick: Tick) -> Answers:
+        """One step of the engine."""
+        states = self._users.at(tick.users)
+        step = self._engine.step(tick.clicks, states, tick.counts, lists=self._published is not None)
+        self._users.put(tick.users, step.states)
+        self._waiting += step.examples
+        rank = np.concatenate([one.rank for one in step.examples])
+        ranking, B = self._engine.ranking, len(tick)
+        top, loss = ranking.answers(step.view, 0, B, tick.target)
+        self._ticks += 1
+        sources = ranking.sources(step.view, 0, B, top) if self._ticks % _SOURCES_EVERY == 0 else None
+        published = None
+        if self._published is not None:
+            published = _place(self._published.at(tick.users[tick.clicks.user]), tick.target)
+            self._published.put(tick.users, step.lists.item)
+            self._published.note(tick.users)
+        return Answers(rank, top, loss, published, sources)
+
+    def learn(self, tick: Tick) -> None:
+        """Learn as the trainer does; serve what was learned from the next refresh on."""
+        learner, now_ms = self._learner, int(tick.clicks.ts_ms[-1])
+        if learner is None:
+            return
+        self._counts = tick.counts
+        if sum(len(one) for one in self._waiting) >= learner.settings.batch:
+            if not self._settled and (old := side_by_side(self._waiting, tick.counts, learner.encoder_id)):
+                remember(self._old, old)
+            if self._online or not self._settled:
+                learner.learn(self._waiting, tick.counts)
+                self._since_refresh += sum(len(one) for one in self._waiting)
+            self._waiting = []
+        enough = self._settings.publish_examples if self._settled else learner.settings.batch
+        if self._since_refresh >= enough and now_ms - self._refreshed_ms >= self._settings.weights_every_ms:
+            self._engine.swap(_served(learner))
+            self._since_refresh = 0
+            self._refreshed_ms = now_ms
+            self._refresh_lists(tick)
+
+    def settle(self, past: WarmUp, on_progress: Progress) -> None:
+        """The gate is fitted: from now on weights are published at the stream's pace."""
+        self._settled = True
+
+    def retention(self) -> float | None:
+        """Of the neural part, on a sample of the warm-up's last part."""
+        if self._learner is None or self._counts is None or "neural" in self._parts:
+            return None
+        return self._learner.recall(self._old, self._counts, 20)
+
+    def _refresh_lists(self, tick: Tick) -> None:
+        if self._published is None:
+            return
+        rows = self._published.active
+        for part in np.array_split(rows, max(1, len(rows) // 256)):
+            lists = self._engine.recommend(self._users.at(part), tick.counts.clock_ms, tick.counts)
+            self._published.put(part, lists.item)

@@ -1,0 +1,159 @@
+"""A log in ticks of event time: what happens between two updates of the counts, one click after the other.
+
+The live system counts a click everywhere within a second. A backtest does the same in the log's own time: the
+clicks of one tick are all answered with the counts as they stood when it began, then all are counted. A user's own
+state is never late, neither here nor there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from eddyline.model.clicks import Clicks, ClickSettings
+from eddyline.model.counts import Counts, CountsSettings
+from eddyline.model.engine import Engine, EngineSettings
+from eddyline.model.model import untrained_model
+from eddyline.state.evidence import Evidence
+from eddyline.state.records import Click
+from eddyline.state.user_state import StateShape, UserStates, new_states
+
+__all__ = ["Stream", "Tick", "UserTable", "ticks"]
+
+MOST = 256
+"""Clicks in one step; a longer tick takes several steps with the same counts."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """B clicks of one tick, and what was known before them.
+
+    Attributes:
+        clicks: the clicks; `clicks.user` is the place in `users`.
+        kinds: what happened, (B,).
+        users: rows of the distinct users in the stream's table, (U,).
+        before: each click's user before it, without hidden states, (B,).
+        target: row of the clicked item, -1 where it was not in the catalogue yet, (B,).
+        counts: everything counted before the tick.
+        first_ms: time of the first click on each item of the catalogue, (I,).
+        evidence: what the clicks will add to it.
+    """
+
+    clicks: Clicks
+    kinds: Sequence[str]
+    users: npt.NDArray[np.int64]
+    before: UserStates
+    target: npt.NDArray[np.int32]
+    counts: Counts
+    first_ms: npt.NDArray[np.int64]
+    evidence: Evidence
+
+    def __len__(self) -> int:
+        return len(self.clicks)
+
+    def history(self, length: int) -> npt.NDArray[np.int32]:
+        """Rows of the user's last items before each click, newest first, -1 beyond or unknown, (B, length)."""
+        H = self.before["item"].shape[1]
+        place = self.before["history_length"].astype(np.int64)[:, None] - 1 - np.arange(min(length, H))
+        items = np.take_along_axis(self.before["item"], np.maximum(place, 0), 1)
+        return np.where(place >= 0, self.counts.rows(items), -1).astype(np.int32)
+
+
+class UserTable:
+    """The states of all users, in memory, by rows in order of appearance.
+
+    Args:
+        shape: sizes of the states.
+    """
+
+    def __init__(self, shape: StateShape) -> None:
+        self._shape = shape
+        self.states: UserStates = new_states(shape, 1024)
+
+    def at(self, rows: npt.NDArray[np.int64]) -> UserStates:
+        """The states of these rows, which exist from then on."""
+        top = int(rows.max(initial=-1))
+        if top >= len(self.states):
+            more = new_states(self._shape, max(len(self.states), top + 1 - len(self.states)))
+            self.states = np.concatenate([self.states, more])
+        return self.states[rows]
+
+    def put(self, rows: npt.NDArray[np.int64], states: UserStates) -> None:
+        """Write the states of these rows."""
+        self.states[rows] = states
+
+
+class Stream:
+    """What the workers of a stream know together, apart from the model: histories and counts.
+
+    Args:
+        settings: of the engine; sizes of the histories.
+        weights: of the kinds.
+        counts: how much is counted.
+
+    Attributes:
+        counts: everything counted so far.
+        users: states without hidden states.
+    """
+
+    def __init__(self, settings: EngineSettings, weights: ClickSettings, counts: CountsSettings) -> None:
+        bare = StateShape(dimension=4, ring=1, history=settings.shape.history)
+        self._engine = Engine(settings.model_copy(update={"shape": bare}), untrained_model(bare.dimension))
+        self._weights = weights
+        self.counts = Counts(counts)
+        self.users = UserTable(bare)
+        self._rows: dict[str, int] = {}
+        self._offset = 0
+        self._first_ms = np.zeros(1024, np.int64)
+
+    def take(self, clicks: Sequence[Click]) -> Tick:
+        """Put clicks in the users' histories. They are not counted before `count`."""
+        rows = [self._rows.setdefault(click.user_id, len(self._rows)) for click in clicks]
+        users, place = np.unique(np.array(rows, np.int64), return_inverse=True)
+        positions = [(0, self._offset + n) for n in range(len(clicks))]
+        self._offset += len(clicks)
+        batch = Clicks.of(clicks, place.tolist(), positions, self._weights)
+        advance = self._engine.advance(batch, self.users.at(users), self.counts)
+        self.users.put(users, advance.states)
+        kinds = [click.kind for click in clicks]
+        first_ms = self._first_ms[: len(self.counts)]
+        return Tick(batch, kinds, users, advance.before, advance.target, self.counts, first_ms, advance.evidence)
+
+    def count(self, ticks: Iterable[Tick]) -> None:
+        """Count the clicks of these ticks."""
+        for tick in ticks:
+            known = len(self.counts)
+            self.counts.fold(tick.evidence)
+            if len(self.counts) > known:
+                if len(self.counts) > len(self._first_ms):
+                    self._first_ms = np.append(self._first_ms, np.zeros(len(self.counts), np.int64))
+                rows = self.counts.rows(tick.evidence.item)
+                new = np.flatnonzero(rows >= known)[::-1]  # the first click on an item is written last
+                self._first_ms[rows[new]] = tick.evidence.ts_ms[new]
+
+
+def ticks(clicks: Iterable[Click], every_ms: int, most: int = MOST) -> Iterator[tuple[Sequence[Click], bool]]:
+    """Cut clicks in ticks of `every_ms`, and these in steps of at most `most` clicks.
+
+    Args:
+        clicks: in the order of time.
+        every_ms: length of a tick in event time, aligned with full multiples; 0: every click is one.
+        most: clicks in a step.
+
+    Yields:
+        The clicks of a step, and whether the tick ends with it.
+    """
+    step: list[Click] = []
+    now = -1
+    for n, click in enumerate(clicks):
+        tick = click.ts_ms // every_ms if every_ms else n
+        if step and (tick != now or len(step) == most):
+            yield step, tick != now
+            step = []
+        now = tick
+        step.append(click)
+    if step:
+        yield step, True

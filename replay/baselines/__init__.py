@@ -1,0 +1,32 @@
+"""What eddyline is compared with in a backtest: honest, well tuned models behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from eddyline.replay.baselines import counting
+from eddyline.replay.contender import Contender, Question
+
+__all__ = ["BASELINES", "baselines"]
+
+BASELINES: Mapping[str, Callable[[Question, int], Contender]] = MappingProxyType(
+    {
+        "popularity": lambda question, seed: counting.popularity(question),
+        "decayed-popularity": lambda question, seed: counting.decayed_popularity(question),
+        "last-item": lambda question, seed: counting.last_item(question),
+        "co-visitation": lambda question, seed: counting.co_visitation(question),
+        "own-history": lambda question, seed: counting.own_history(question),
+        "blend": counting.blend,
+    }
+)
+"""What makes each baseline from a question and a seed, by its name, in the order of a report."""
+
+NEEDS_SEEN = frozenset({"own-history"})
+"""Baselines that have nothing to say where the user's own items are no candidates."""
+
+
+def baselines(question: Question, seed: int) -> list[Contender]:
+    """All baselines that make sense for a question, in the order of a report."""
+    left_out = NEEDS_SEEN if question.exclude_seen else frozenset()
+    return [make(question, seed) for name, make in BASELINES.items() if name not in left_out]

@@ -1,0 +1,342 @@
+"""Baselines that count: popularity, what follows the last item, co-visitation, own history, and a blend of them.
+
+All of them are one formula with some of its weights at zero. With x_0 … the user's recent items, newest first, and
+the links of the shared counts (`eddyline.model.counts`),
+
+    z_i = co · f(C_i) + next · f(T_i) + own · f(H_i) + popular · f(P_i),    f(p) = p or log(1 + s·p)
+
+    C_i ∝ Σ_{k < window} w_k · (links[x_k → i] + back · back[x_k → i]) / √clicks[x_k],    w_k = 1/(1+k) or fading^k
+    T_i ∝ transition[x_0 → i]
+    H_i ∝ Σ over the user's clicks on i of own_fading^age,  age in the user's clicks
+    P_i: decayed popularity
+
+each of C, T, H, P with sum 1. Counters of this kind are hard to beat: see Ludewig and Jannach, "Evaluation of
+session-based recommendation algorithms" (UMUAI 2018), whose "association rules" and "sequential rules" are the
+middle terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from eddyline.model.compiled import compiled
+from eddyline.model.counts import BACK, NEAR, SESSION, TRANSITION
+from eddyline.model.links import Links
+from eddyline.replay.baselines.family import Family
+from eddyline.replay.baselines.popularity import Popularity
+from eddyline.replay.contender import Question
+from eddyline.replay.ticks import Tick
+
+__all__ = [
+    "Counting",
+    "Mixture",
+    "blend",
+    "co_visitation",
+    "decayed_popularity",
+    "last_item",
+    "own_history",
+    "popularity",
+]
+
+HARMONIC = 0.0
+"""As `fading`: w_k = 1 / (1 + k)."""
+
+TIES = 1e-4
+"""Weight of popularity where it only orders what the counts do not tell apart."""
+
+
+class Mixture(NamedTuple):
+    """The weights of the formula.
+
+    Attributes:
+        popular, half_life: weight of the decayed popularity, and its half-life in clicks of the stream.
+        co, window, fading, rooted, in_session, back: weight of co-visitation; recent items looked at; w_k; whether
+            to divide by √clicks; whether only within the running session; weight of the links back.
+        following: weight of what came right after the last item (`next` in the formula).
+        own, own_fading, again: weight of the own history, its decay per click, and whether the last item counts.
+        sharpness: s of f, 0 for f(p) = p.
+    """
+
+    popular: float = TIES
+    half_life: float = 2_000.0
+    co: float = 0.0
+    window: int = 10
+    fading: float = HARMONIC
+    rooted: bool = True
+    in_session: bool = False
+    back: float = 0.0
+    following: float = 0.0
+    own: float = 0.0
+    own_fading: float = 0.9
+    again: bool = True
+    sharpness: float = 0.0
+
+
+class Counting(Family[Mixture]):
+    """A family of mixtures.
+
+    Args:
+        name: of the contender.
+        question: how lists are asked for.
+        variants: what to choose from; the first is the default.
+    """
+
+    def __init__(self, name: str, question: Question, variants: Sequence[Mixture]) -> None:
+        super().__init__(name, question, variants)
+        self._popularity = Popularity(sorted({mixture.half_life for mixture in variants}))
+        self._votes = np.zeros(0, np.float32)
+        self._tick: Tick | None = None
+        self._rows = np.zeros((0, 0), np.int32)
+        self._shares: dict[tuple[float, float], npt.NDArray[np.float32]] = {}
+
+    def describe(self, variant: Mixture) -> dict[str, Any]:
+        """The weights of the formula."""
+        return variant._asdict()
+
+    def learn(self, tick: Tick) -> None:
+        """Count towards popularity; the links are the shared counts'."""
+        self._tick = None
+        self._popularity.add(tick.counts.rows(tick.clicks.item), tick.clicks.weight)
+
+    def scores(self, variant: Mixture, tick: Tick) -> npt.NDArray[np.float32]:
+        """The formula's z of every item, (B, I)."""
+        if tick is not self._tick:
+            self._look(tick)
+        counts = tick.counts
+        scores = np.empty((len(tick), len(counts)), np.float32)
+        scores[:] = self._dense(variant, len(counts))
+        rows, votes, sharpness = self._rows, self._votes, np.float32(variant.sharpness)
+        if variant.co:
+            _add_co(
+                rows, tick.evidence.session_length, counts.clicks, counts.forward, counts.backward,
+                np.float32(variant.co), variant.window, variant.fading, variant.rooted, variant.in_session,
+                np.float32(variant.back), sharpness, votes, scores,
+            )  # fmt: skip
+        if variant.following:
+            _add_following(rows, counts.forward, np.float32(variant.following), sharpness, votes, scores)
+        if variant.own:
+            own = np.float32(variant.own)
+            _add_own(rows, own, variant.own_fading, variant.again, sharpness, votes, scores)
+        return scores
+
+    def _look(self, tick: Tick) -> None:
+        """Gather what all variants need of a tick."""
+        self._tick = tick
+        self._shares.clear()
+        most = max(variant.window if variant.co else 1 for variant in self.variants)
+        if any(variant.own for variant in self.variants):
+            most = tick.before["item"].shape[1]
+        self._rows = tick.history(most)
+        if len(self._votes) < len(tick.counts):
+            self._votes = np.zeros(2 * len(tick.counts), np.float32)
+
+    def _dense(self, variant: Mixture, items: int) -> npt.NDArray[np.float32]:
+        key = (variant.half_life, variant.sharpness)
+        shares = self._shares.get(key)
+        if shares is None:
+            shares = self._popularity.shares(variant.half_life, items)
+            if variant.sharpness:
+                shares = np.log(np.float32(1.0) + np.float32(variant.sharpness) * shares)
+            self._shares[key] = shares
+        return np.float32(variant.popular) * shares
+
+
+def popularity(question: Question) -> Counting:
+    """All clicks since the beginning."""
+    return Counting("popularity", question, [Mixture(popular=1.0, half_life=np.inf)])
+
+
+def decayed_popularity(question: Question) -> Counting:
+    """Clicks, the newest most."""
+    lives = (2_000.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 5_000.0, 10_000.0, 50_000.0)
+    return Counting("decayed-popularity", question, [Mixture(popular=1.0, half_life=life) for life in lives])
+
+
+def last_item(question: Question) -> Counting:
+    """A first-order Markov chain; popularity decides ties, and where the last item says nothing."""
+    lives = (2_000.0, 25.0, 50.0, 100.0, 200.0, 500.0, 10_000.0)
+    weights = (TIES, 0.03, 0.3, 1.0)
+    variants = [Mixture(w, life, following=1.0) for w, life in product(weights, lives)]
+    return Counting("last-item", question, variants)
+
+
+def co_visitation(question: Question) -> Counting:
+    """What others clicked after the user's recent items."""
+    variants = [
+        Mixture(half_life=life, co=1.0, window=window, fading=fading, rooted=rooted, in_session=inside, back=back)
+        for life, window, fading, rooted, inside, back in product(
+            (2_000.0, 50.0), (10, 5, 3, 2, 1), (HARMONIC, 0.6), (True, False), (False, True), (0.0, 0.3)
+        )
+        if window > 1 or fading == HARMONIC
+    ]
+    return Counting("co-visitation", question, variants)
+
+
+def own_history(question: Question) -> Counting:
+    """What the user clicked before, often and lately."""
+    variants = [
+        Mixture(half_life=life, own=1.0, own_fading=fading, again=again)
+        for life, fading, again in product(
+            (500.0, 25.0, 50.0, 100.0, 200.0, 2_000.0, 10_000.0), (0.9, 0.3, 0.5, 0.7, 0.97, 1.0), (True, False)
+        )
+    ]
+    return Counting("own-history", question, variants)
+
+
+BLENDED: dict[str, Sequence[Any]] = {
+    "popular": (0.03, 0.1, 0.3, 1.0),
+    "half_life": (10.0, 25.0, 50.0, 100.0, 200.0, 500.0, 2_000.0, 10_000.0),
+    "co": (1.0,),
+    "window": (3, 5, 10),
+    "fading": (HARMONIC, 0.7),
+    "in_session": (False, True),
+    "back": (0.0, 0.3),
+    "following": (0.0, 0.3, 1.0),
+    "own": (0.03, 0.1, 0.3, 1.0),
+    "own_fading": (0.5, 0.7, 0.9, 0.97),
+    "again": (True, False),
+    "sharpness": (0.0, 100.0, 1_000.0),
+}
+
+
+def blend(question: Question, seed: int, most: int = 160) -> Counting:
+    """All of it together, weights by random search in a grid (Bergstra and Bengio, JMLR 2012)."""
+    random = np.random.default_rng(seed)
+    own = ("own", "own_fading", "again")
+    grid = {name: values for name, values in BLENDED.items() if not (question.exclude_seen and name in own)}
+    drawn = [
+        Mixture(**{name: values[int(random.integers(len(values)))] for name, values in grid.items()})
+        for _ in range(most)
+    ]
+    default = Mixture(0.3, 500.0, co=1.0, following=0.3, own=0.0 if question.exclude_seen else 0.3, sharpness=1_000.0)
+    variants = [default, *drawn]
+    return Counting("blend", question, list(dict.fromkeys(variants)))
+
+
+@compiled
+def _add_co(
+    rows: npt.NDArray[np.int32],
+    session_length: npt.NDArray[np.uint8],
+    clicks: npt.NDArray[np.float32],
+    forward: Links,
+    backward: Links,
+    co: np.float32,
+    window: int,
+    fading: float,
+    rooted: bool,
+    in_session: bool,
+    back: np.float32,
+    sharpness: np.float32,
+    votes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+) -> None:
+    """Add co · f(C). `votes` is 0 everywhere between users."""
+    column = SESSION if in_session else NEAR
+    for b in range(len(rows)):
+        recent = min(window, rows.shape[1])
+        if in_session:
+            recent = min(recent, np.int64(session_length[b]))
+        total = np.float32(0.0)
+        for k in range(recent):
+            x = rows[b, k]
+            w = np.float32(fading**k if fading > 0 else 1.0 / (1 + k))
+            if x >= 0 and rooted:
+                w /= np.sqrt(max(clicks[x], np.float32(1.0)))
+            total += _vote(forward, x, w, column, votes)
+            if back > 0:
+                total += _vote(backward, x, w * back, BACK, votes)
+        for k in range(recent if total > 0 else 0):
+            _collect(forward, rows[b, k], co, total, sharpness, votes, scores[b])
+            if back > 0:
+                _collect(backward, rows[b, k], co, total, sharpness, votes, scores[b])
+
+
+@compiled
+def _add_following(
+    rows: npt.NDArray[np.int32],
+    forward: Links,
+    following: np.float32,
+    sharpness: np.float32,
+    votes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+) -> None:
+    """Add next · f(T)."""
+    for b in range(len(rows)):
+        total = _vote(forward, rows[b, 0], np.float32(1.0), TRANSITION, votes)
+        _collect(forward, rows[b, 0], following, total, sharpness, votes, scores[b])
+
+
+@compiled
+def _add_own(
+    rows: npt.NDArray[np.int32],
+    own: np.float32,
+    fading: float,
+    again: bool,
+    sharpness: np.float32,
+    votes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+) -> None:
+    """Add own · f(H)."""
+    for b in range(len(rows)):
+        total = np.float32(0.0)
+        w = np.float32(1.0)
+        for a in range(rows.shape[1]):
+            i = rows[b, a]
+            if i >= 0 and (again or i != rows[b, 0]):
+                votes[i] += w
+                total += w
+            w *= np.float32(fading)
+        for a in range(rows.shape[1]):
+            if rows[b, a] >= 0:
+                _give(rows[b, a], own, total, sharpness, votes, scores[b])
+
+
+@compiled
+def _vote(links: Links, x: int, w: np.float32, column: int, votes: npt.NDArray[np.float32]) -> np.float32:
+    """Add the links of an item (-1: none) to the votes, w times their weight; returns what was added."""
+    total = np.float32(0.0)
+    if x >= 0:
+        for slot in range(links.start[x], links.start[x] + links.used[x]):
+            vote = w * links.weight[slot, column]
+            votes[links.target[slot]] += vote
+            total += vote
+    return total
+
+
+@compiled
+def _collect(
+    links: Links,
+    x: int,
+    weight: np.float32,
+    total: np.float32,
+    sharpness: np.float32,
+    votes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+) -> None:
+    """Turn the votes at the ends of an item's links into scores."""
+    if x >= 0:
+        for slot in range(links.start[x], links.start[x] + links.used[x]):
+            _give(links.target[slot], weight, total, sharpness, votes, scores)
+
+
+@compiled
+def _give(
+    item: int,
+    weight: np.float32,
+    total: np.float32,
+    sharpness: np.float32,
+    votes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+) -> None:
+    """Add weight · f(votes / total) to an item's score, once: its votes are gone then."""
+    if votes[item] > 0:
+        share = votes[item] / total
+        if sharpness > 0:
+            share = np.log(np.float32(1.0) + sharpness * share)
+        scores[item] += weight * share
+        votes[item] = 0.0

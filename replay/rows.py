@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eddyline.state.errors import BadRecord, ConfigurationError
 
-__all__ = ["Columns", "Instant", "Row", "is_parquet", "open_bytes", "reader_of"]
+__all__ = ["Columns", "Instant", "Row", "is_parquet", "open_bytes", "places", "reader_of", "stem_of"]
 
 _BATCH_ROWS = 16_384
 
@@ -39,6 +39,9 @@ class Columns(BaseModel):
         description="unit of the time column: seconds or milliseconds since 1970, ISO-8601 (UTC where no "
         "zone is given), or whichever of them the first rows hold",
     )
+    layout: str | None = Field(
+        None, description="a published layout (`replay/layouts.py`), whose columns stand for those not named here"
+    )
 
     def names(self) -> tuple[str, ...]:
         """The column names, in the order user, item, time, kind, value, session, event id."""
@@ -56,19 +59,23 @@ class Row(NamedTuple):
     cells: tuple[Any, ...] | BadRecord
 
 
-def reader_of(path: Path) -> tuple[Callable[[Path, Columns], Iterator[Row]], str]:
-    """The function that reads this format, and the file's name without its endings."""
-    name = path.name.removesuffix(".gz")
-    suffix = Path(name).suffix.lower()
-    stem = name[: len(name) - len(suffix)]
+def stem_of(path: Path) -> str:
+    """The file's name without its endings."""
+    return Path(path.name.removesuffix(".gz")).stem
+
+
+def reader_of(path: Path) -> Callable[[Path, Columns], Iterator[Row]]:
+    """The function that reads this format."""
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     if suffix == ".csv":
-        return _csv_rows, stem
+        return _csv_rows
     if suffix in (".jsonl", ".ndjson"):
-        return _json_rows, stem
+        return _json_rows
     if is_parquet(path):
-        return _parquet_rows, stem
+        return _parquet_rows
     raise ConfigurationError(
-        f"{path}: unknown kind of log; its name must end in .csv, .jsonl or .ndjson (each also with .gz) or in .parquet"
+        f"{path}: unknown kind of log; its name must end in .csv, .jsonl or .ndjson (each also with .gz) or in "
+        ".parquet, or --layout must say how it was published"
     )
 
 
@@ -81,7 +88,7 @@ def _csv_rows(path: Path, columns: Columns) -> Iterator[Row]:
     ):
         reader = csv.reader(text)
         header = next(reader, [])
-        places = _places(path, header, columns)
+        found = places(path, header, columns)
         width = len(header)
         while True:
             try:
@@ -92,7 +99,7 @@ def _csv_rows(path: Path, columns: Columns) -> Iterator[Row]:
                 yield Row(reader.line_num, BadRecord(f"not a CSV row: {error}"))
                 continue
             if len(row) == width:
-                yield Row(reader.line_num, tuple([None if at is None else row[at] for at in places]))
+                yield Row(reader.line_num, tuple([None if at is None else row[at] for at in found]))
             elif row:
                 reason = f"{len(row)} cells where the header has {width}"
                 yield Row(reader.line_num, BadRecord(reason))
@@ -112,7 +119,7 @@ def _json_rows(path: Path, columns: Columns) -> Iterator[Row]:
                 yield Row(line, BadRecord(f"not a JSON object: {error}"))
                 continue
             if not checked:
-                _places(path, list(found), columns)
+                places(path, list(found), columns)
                 checked = True
             yield Row(line, tuple([found.get(name) for name in names]))
 
@@ -120,11 +127,11 @@ def _json_rows(path: Path, columns: Columns) -> Iterator[Row]:
 def _parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
-        places = _places(path, schema.names, columns)
-        wanted = [schema.names[at] for at in places if at is not None]
+        found = places(path, schema.names, columns)
+        wanted = [schema.names[at] for at in found if at is not None]
         line = 1
         for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
-            cells = [[None] * len(batch) if at is None else _cells(batch.column(schema.names[at])) for at in places]
+            cells = [[None] * len(batch) if at is None else _cells(batch.column(schema.names[at])) for at in found]
             for row in zip(*cells, strict=True):
                 yield Row(line, row)
                 line += 1
@@ -152,9 +159,13 @@ def open_bytes(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
-def _places(path: Path, present: list[str], columns: Columns) -> list[int | None]:
-    """Where each of our columns stands; None for an optional one that is not there."""
-    places: list[int | None] = []
+def places(path: Path, present: list[str], columns: Columns) -> list[int | None]:
+    """Where each of our columns stands among those present; None for an optional one that is not there.
+
+    Raises:
+        ConfigurationError: one is missing that is needed or was asked for.
+    """
+    found: list[int | None] = []
     for at, (field, name) in enumerate(zip(_FIELDS, columns.names(), strict=True)):
         asked_for = at < _REQUIRED or name != Columns.model_fields[field].default
         if asked_for and name not in present:
@@ -163,5 +174,5 @@ def _places(path: Path, present: list[str], columns: Columns) -> list[int | None
                 f"{path}: there is no column `{name}`, the columns are {', '.join(present) or '(none)'}; "
                 f"name the right one with --{flag}-column"
             )
-        places.append(present.index(name) if name in present else None)
-    return places
+        found.append(present.index(name) if name in present else None)
+    return found

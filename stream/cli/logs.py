@@ -32,6 +32,14 @@ def _column(field: str, of_what: str) -> Parameter:
 class LogColumns:
     """Which column of the log holds what; the fields and defaults of `replay.rows.Columns`."""
 
+    layout: Annotated[
+        str | None,
+        Parameter(
+            name="--layout",
+            help="The log is a published file as it was downloaded: lastfm-1k, mind, movielens, retailrocket, "
+            "taobao or yoochoose. It is sorted by time, in memory; column flags choose other columns of it.",
+        ),
+    ] = None
     user: Annotated[str, _column("user", "the user's id")] = "user_id"
     item: Annotated[str, _column("item", "the item's id")] = "item_id"
     time: Annotated[str, _column("time", "the event's time")] = "timestamp"
@@ -83,11 +91,15 @@ def logged_clicks(
         skipped: takes the bad rows; without it the first one is an error.
 
     Raises:
-        ConfigurationError: there is no such file, or it is not a log.
+        ConfigurationError: there is no such file or layout, or it is not a log.
         LogError: a row is bad.
     """
+    from eddyline.replay.layouts import layout_named  # noqa: PLC0415
     from eddyline.replay.logs import Columns, estimate_rows, read_log  # noqa: PLC0415
 
+    if columns.layout is not None:
+        layout_named(columns.layout)
+        talk(f"{log}: files of the layout {columns.layout} are not in the order of time; reading all of it to sort it")
     rows = estimate_rows(log)
     total = min(rows, limit) if rows is not None and limit is not None else rows or limit
     clicks = read_log(log, Columns(**asdict(columns)), limit=limit, on_bad=skipped)

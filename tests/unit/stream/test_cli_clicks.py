@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eddyline.replay.layouts import LAYOUTS
 from eddyline.replay.logs import Columns
 from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks
 from eddyline.state.records import Click
@@ -101,6 +102,25 @@ def test_limit_cuts_a_log(sink: Sink, log: str) -> None:
     assert [click.user_id for click in sink.clicks] == ["u1"]
 
 
+def test_a_published_file_is_sent_in_the_order_of_time(
+    sink: Sink, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "u.data"
+    file.write_text("196\t242\t3\t881250949\n22\t377\t1\t878887116\n")
+    assert main(["publish", str(file), "--layout", "movielens"]) == 0
+    assert [(click.user_id, click.item_id, click.value) for click in sink.clicks] == [
+        ("22", "377", 1),
+        ("196", "242", 3),
+    ]
+    assert "u.data: files of the layout movielens are not in the order of time" in capsys.readouterr().err
+
+
+def test_the_help_names_every_layout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in LAYOUTS)
+
+
 def test_a_made_up_stream_is_the_one_of_its_seed(sink: Sink) -> None:
     assert main(["publish", "--synthetic", "--clicks", "50", "--seed", "7", "--limit", "20"]) == 0
     assert sink.clicks == list(synthetic_clicks(SyntheticSettings(clicks=50, seed=7)))[:20]
@@ -125,6 +145,7 @@ def test_an_interrupted_run_tells_what_it_sent(sink: Sink, log: str, capsys: pyt
         (["--synthetic", "--seed", "-3"], "--seed"),
         (["absent.csv"], "absent.csv: there is no such file"),
         (["log.xls"], "log.xls: unknown kind of log"),
+        (["u.data", "--layout", "movilens"], "--layout movilens: there is no such layout; did you mean `movielens`?"),
     ],
 )
 def test_wrong_arguments_are_usage_errors(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from eddyline.replay.baselines import counting
+from eddyline.replay.baselines.sessions import SessionKnn
 from eddyline.replay.contender import Contender, Question
 
 __all__ = ["BASELINES", "baselines"]
@@ -18,6 +19,7 @@ BASELINES: Mapping[str, Callable[[Question, int], Contender]] = MappingProxyType
         "co-visitation": lambda question, seed: counting.co_visitation(question),
         "own-history": lambda question, seed: counting.own_history(question),
         "blend": counting.blend,
+        "session-knn": SessionKnn,
     }
 )
 """What makes each baseline from a question and a seed, by its name, in the order of a report."""

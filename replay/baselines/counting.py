@@ -24,15 +24,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eddyline.model.compiled import compiled
-from eddyline.model.counts import BACK, NEAR, SESSION, TRANSITION
-from eddyline.model.links import Links
-from eddyline.replay.baselines.family import Family
+from eddyline.replay.baselines.family import Family, drawn
 from eddyline.replay.baselines.popularity import Popularity
+from eddyline.replay.baselines.votes import HARMONIC, add_co, add_following, add_own
 from eddyline.replay.contender import Question
 from eddyline.replay.ticks import Tick
 
 __all__ = [
+    "TIES",
     "Counting",
     "Mixture",
     "blend",
@@ -42,9 +41,6 @@ __all__ = [
     "own_history",
     "popularity",
 ]
-
-HARMONIC = 0.0
-"""As `fading`: w_k = 1 / (1 + k)."""
 
 TIES = 1e-4
 """Weight of popularity where it only orders what the counts do not tell apart."""
@@ -112,16 +108,16 @@ class Counting(Family[Mixture]):
         scores[:] = self._dense(variant, len(counts))
         rows, votes, sharpness = self._rows, self._votes, np.float32(variant.sharpness)
         if variant.co:
-            _add_co(
+            add_co(
                 rows, tick.evidence.session_length, counts.clicks, counts.forward, counts.backward,
                 np.float32(variant.co), variant.window, variant.fading, variant.rooted, variant.in_session,
                 np.float32(variant.back), sharpness, votes, scores,
             )  # fmt: skip
         if variant.following:
-            _add_following(rows, counts.forward, np.float32(variant.following), sharpness, votes, scores)
+            add_following(rows, counts.forward, np.float32(variant.following), sharpness, votes, scores)
         if variant.own:
             own = np.float32(variant.own)
-            _add_own(rows, own, variant.own_fading, variant.again, sharpness, votes, scores)
+            add_own(rows, own, variant.own_fading, variant.again, sharpness, votes, scores)
         return scores
 
     def _look(self, tick: Tick) -> None:
@@ -205,138 +201,8 @@ BLENDED: dict[str, Sequence[Any]] = {
 
 
 def blend(question: Question, seed: int, most: int = 160) -> Counting:
-    """All of it together, weights by random search in a grid (Bergstra and Bengio, JMLR 2012)."""
-    random = np.random.default_rng(seed)
+    """All of it together."""
     own = ("own", "own_fading", "again")
     grid = {name: values for name, values in BLENDED.items() if not (question.exclude_seen and name in own)}
-    drawn = [
-        Mixture(**{name: values[int(random.integers(len(values)))] for name, values in grid.items()})
-        for _ in range(most)
-    ]
     default = Mixture(0.3, 500.0, co=1.0, following=0.3, own=0.0 if question.exclude_seen else 0.3, sharpness=1_000.0)
-    variants = [default, *drawn]
-    return Counting("blend", question, list(dict.fromkeys(variants)))
-
-
-@compiled
-def _add_co(
-    rows: npt.NDArray[np.int32],
-    session_length: npt.NDArray[np.uint8],
-    clicks: npt.NDArray[np.float32],
-    forward: Links,
-    backward: Links,
-    co: np.float32,
-    window: int,
-    fading: float,
-    rooted: bool,
-    in_session: bool,
-    back: np.float32,
-    sharpness: np.float32,
-    votes: npt.NDArray[np.float32],
-    scores: npt.NDArray[np.float32],
-) -> None:
-    """Add co · f(C). `votes` is 0 everywhere between users."""
-    column = SESSION if in_session else NEAR
-    for b in range(len(rows)):
-        recent = min(window, rows.shape[1])
-        if in_session:
-            recent = min(recent, np.int64(session_length[b]))
-        total = np.float32(0.0)
-        for k in range(recent):
-            x = rows[b, k]
-            w = np.float32(fading**k if fading > 0 else 1.0 / (1 + k))
-            if x >= 0 and rooted:
-                w /= np.sqrt(max(clicks[x], np.float32(1.0)))
-            total += _vote(forward, x, w, column, votes)
-            if back > 0:
-                total += _vote(backward, x, w * back, BACK, votes)
-        for k in range(recent if total > 0 else 0):
-            _collect(forward, rows[b, k], co, total, sharpness, votes, scores[b])
-            if back > 0:
-                _collect(backward, rows[b, k], co, total, sharpness, votes, scores[b])
-
-
-@compiled
-def _add_following(
-    rows: npt.NDArray[np.int32],
-    forward: Links,
-    following: np.float32,
-    sharpness: np.float32,
-    votes: npt.NDArray[np.float32],
-    scores: npt.NDArray[np.float32],
-) -> None:
-    """Add next · f(T)."""
-    for b in range(len(rows)):
-        total = _vote(forward, rows[b, 0], np.float32(1.0), TRANSITION, votes)
-        _collect(forward, rows[b, 0], following, total, sharpness, votes, scores[b])
-
-
-@compiled
-def _add_own(
-    rows: npt.NDArray[np.int32],
-    own: np.float32,
-    fading: float,
-    again: bool,
-    sharpness: np.float32,
-    votes: npt.NDArray[np.float32],
-    scores: npt.NDArray[np.float32],
-) -> None:
-    """Add own · f(H)."""
-    for b in range(len(rows)):
-        total = np.float32(0.0)
-        w = np.float32(1.0)
-        for a in range(rows.shape[1]):
-            i = rows[b, a]
-            if i >= 0 and (again or i != rows[b, 0]):
-                votes[i] += w
-                total += w
-            w *= np.float32(fading)
-        for a in range(rows.shape[1]):
-            if rows[b, a] >= 0:
-                _give(rows[b, a], own, total, sharpness, votes, scores[b])
-
-
-@compiled
-def _vote(links: Links, x: int, w: np.float32, column: int, votes: npt.NDArray[np.float32]) -> np.float32:
-    """Add the links of an item (-1: none) to the votes, w times their weight; returns what was added."""
-    total = np.float32(0.0)
-    if x >= 0:
-        for slot in range(links.start[x], links.start[x] + links.used[x]):
-            vote = w * links.weight[slot, column]
-            votes[links.target[slot]] += vote
-            total += vote
-    return total
-
-
-@compiled
-def _collect(
-    links: Links,
-    x: int,
-    weight: np.float32,
-    total: np.float32,
-    sharpness: np.float32,
-    votes: npt.NDArray[np.float32],
-    scores: npt.NDArray[np.float32],
-) -> None:
-    """Turn the votes at the ends of an item's links into scores."""
-    if x >= 0:
-        for slot in range(links.start[x], links.start[x] + links.used[x]):
-            _give(links.target[slot], weight, total, sharpness, votes, scores)
-
-
-@compiled
-def _give(
-    item: int,
-    weight: np.float32,
-    total: np.float32,
-    sharpness: np.float32,
-    votes: npt.NDArray[np.float32],
-    scores: npt.NDArray[np.float32],
-) -> None:
-    """Add weight · f(votes / total) to an item's score, once: its votes are gone then."""
-    if votes[item] > 0:
-        share = votes[item] / total
-        if sharpness > 0:
-            share = np.log(np.float32(1.0) + sharpness * share)
-        scores[item] += weight * share
-        votes[item] = 0.0
+    return Counting("blend", question, [default, *(Mixture(**one) for one in drawn(grid, most, seed))])

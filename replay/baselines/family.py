@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from eddyline.replay.contender import Answers, Progress, Question, WarmUp, answers_of
 from eddyline.replay.ticks import Tick
 
-__all__ = ["FIRST_ROUND", "Family"]
+__all__ = ["FIRST_ROUND", "Family", "drawn"]
 
 V = TypeVar("V")
 
@@ -94,3 +95,14 @@ class Family(ABC, Generic[V]):
         kept = np.sort(np.argsort(-self._gain, kind="stable")[:count])
         self.variants = [self.variants[n] for n in kept]
         self._gain = self._gain[kept]
+
+
+def drawn(grid: Mapping[str, Sequence[Any]], most: int, seed: int) -> list[dict[str, Any]]:
+    """At most `most` distinct points of a grid (random search: Bergstra and Bengio, JMLR 2012)."""
+    random = np.random.default_rng(seed)
+    sizes = [len(values) for values in grid.values()]
+    places = random.choice(math.prod(sizes), min(most, math.prod(sizes)), replace=False)
+    return [
+        {name: values[int(at)] for (name, values), at in zip(grid.items(), point, strict=True)}
+        for point in zip(*np.unravel_index(places, sizes), strict=True)
+    ]

@@ -154,18 +154,17 @@ def score_loss(network: Network, new: Served, pool: Pool, neural: Tensor) -> Ten
     """Cross-entropy of z, each example against the pool it was served with."""
     gate = network.gate(new.context, new.h)
     pool_rows = pool.rows[pool.items.numpy()]
-    dense = torch.zeros(len(new.pools), len(pool_rows), gate.dense.shape[1])  # (G, P, dense)
-    odds = torch.full((len(new.pools), len(pool_rows)), -torch.inf)  # (G, P)
-    for g, (rows, evidence, log_odds) in enumerate(new.pools):
-        at = torch.from_numpy(np.searchsorted(pool_rows, rows))
-        dense[g, at] = _tensor(evidence)
-        odds[g, at] = _tensor(log_odds)
+    size = [len(rows) for rows, _, _ in new.pools]
+    of = torch.from_numpy(np.repeat(np.arange(len(size)), size))
+    rows, evidence, log_odds = (np.concatenate(column) for column in zip(*new.pools, strict=True))
+    at = torch.from_numpy(np.searchsorted(pool_rows, rows))
+    dense = torch.zeros(len(size), len(pool_rows), gate.dense.shape[1])  # (G, P, dense)
+    dense[of, at] = _tensor(evidence)
+    odds = torch.full((len(size), len(pool_rows)), -torch.inf)  # (G, P)
+    odds[of, at] = _tensor(log_odds)
     group = torch.from_numpy(new.group)
     z = gate.neural.unsqueeze(1) * neural + odds[group]  # (B, P)
-    popularity = []
-    for g in range(len(new.pools)):
-        popularity.append(gate.dense[group == g] @ dense[g].T)
-    z = z + torch.cat(popularity)
+    z = z + torch.bmm(dense[group], gate.dense.unsqueeze(-1)).squeeze(-1)
     owner = torch.from_numpy(new.owner)
     sparse = (gate.sparse[owner] * new.evidence).sum(1) + network.residual(new.evidence)
     place = torch.from_numpy(np.searchsorted(pool_rows, new.candidate))

@@ -1,0 +1,196 @@
+"""The backtest: order of test and learning, event-time refreshes, determinism."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from eddyline.model.clicks import ClickSettings
+from eddyline.model.counts import CountsSettings
+from eddyline.model.engine import EngineSettings
+from eddyline.model.learner import LearnerSettings
+from eddyline.replay.backtest import BacktestSettings, backtest, outline
+from eddyline.replay.contender import Answers, Contender, Progress, Question, WarmUp
+from eddyline.replay.pipeline import ABLATIONS, Ablation, Eddyline, PipelineSettings
+from eddyline.replay.pretrain import PretrainSettings
+from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks
+from eddyline.replay.ticks import Tick
+from eddyline.state.errors import EddylineError
+from eddyline.state.records import Click
+
+LOG = list(
+    synthetic_clicks(SyntheticSettings(clicks=1_500, users=120, items=80, topics=6, drift="abrupt", new_items=0.3))
+)
+
+
+class Spy:
+    """A contender that writes down what it is told; its answers are the newest item first."""
+
+    name = "spy"
+
+    def __init__(self, length: int = 20) -> None:
+        self.length = length
+        self.calls: list[str] = []
+        self.visible: list[int] = []
+        self.learned: list[int] = []
+        self.past = 0
+
+    @property
+    def chosen(self) -> Mapping[str, object]:
+        return {}
+
+    def train(self, past: WarmUp, on_progress: Progress) -> None:
+        self.calls.append("train")
+        self.past = len(past.item)
+
+    def answer(self, tick: Tick) -> Answers:
+        self.calls.append("answer")
+        self.visible += [len(tick.counts)] * len(tick)
+        top = np.full((len(tick), self.length), -1, np.int32)
+        return Answers(np.ones(len(tick), np.int32), top, np.full(len(tick), np.nan, np.float32))
+
+    def learn(self, tick: Tick) -> None:
+        self.calls.append("learn")
+        self.learned += tick.clicks.offset.tolist()
+
+    def settle(self, past: WarmUp, on_progress: Progress) -> None:
+        self.calls.append("settle")
+
+    def retention(self) -> float | None:
+        return None
+
+
+def run(
+    contenders: Sequence[Contender], engine: EngineSettings, clicks: Iterable[Click] = LOG, **settings: object
+) -> dict:
+    log = list(clicks)
+    asked = BacktestSettings.model_validate({"k": (2, 5), "windows": 4, **settings})
+    return backtest(lambda: log, contenders, asked, engine, ClickSettings(), CountsSettings())
+
+
+@pytest.fixture
+def eddyline(engine_settings: EngineSettings) -> Callable[..., Eddyline]:
+    def make(without: Ablation | None = None, *, published: bool = False, weights_every_ms: int = 30_000) -> Eddyline:
+        services = PipelineSettings(
+            engine_settings,
+            LearnerSettings(batch=64, replayed=64),
+            PretrainSettings(epochs=2, least_steps=20),
+            weights_every_ms=weights_every_ms,
+            publish_examples=64,
+            refresh_users=50,
+        )
+        return Eddyline(services, Question(5, exclude_seen=False), published=published, without=without)
+
+    return make
+
+
+def test_phases_come_in_order_and_every_click_is_learned_once(engine_settings: EngineSettings) -> None:
+    spy = Spy()
+    result = run([spy], engine_settings)
+    assert spy.learned == list(range(len(LOG)))
+    train, settle = spy.calls.index("train"), spy.calls.index("settle")
+    assert set(spy.calls[:train]) == {"learn"}
+    assert "answer" in spy.calls[train:settle]
+    assert spy.past == 600  # four fifths of the warm-up
+    assert result["data"]["warm_up_clicks"] == 750
+    assert result["data"]["scored_clicks"] == 750
+
+
+def test_nothing_is_learned_from_a_tick_before_all_of_it_is_answered(engine_settings: EngineSettings) -> None:
+    """Clicks of one second see the same catalogue, however many new items are among them."""
+    log = LOG[:-10]
+    last_ms = log[-1].ts_ms + 5_000 - log[-1].ts_ms % 1_000
+    log += [
+        Click(event_id=f"x{n}", user_id=f"x{n}", item_id=f"x{n}", ts_ms=last_ms + 10 * n, kind="click")
+        for n in range(20)
+    ]
+    spy = Spy()
+    run([spy], engine_settings, log)
+    assert len(set(spy.visible[-20:])) == 1
+    at_once = Spy()
+    run([at_once], engine_settings, log, counts_every_ms=0)
+    assert np.diff(at_once.visible[-20:]).tolist() == [1] * 19
+
+
+def test_only_the_kinds_asked_for_count(engine_settings: EngineSettings) -> None:
+    purchases = [click.kind == "purchase" for click in LOG]
+    spy = Spy()
+    result = run([spy], engine_settings, kinds=("purchase",))
+    assert result["data"]["scored_clicks"] == sum(purchases[750:])
+    assert spy.learned == list(range(len(LOG)))
+
+
+def test_with_new_only_repeats_do_not_count(engine_settings: EngineSettings) -> None:
+    result = run([Spy()], engine_settings, new_only=True)
+    assert 0 < result["data"]["scored_clicks"] < 750
+
+
+def test_the_warm_up_can_end_at_a_time(engine_settings: EngineSettings) -> None:
+    result = run([Spy()], engine_settings, warm_up_until_ms=LOG[1_000].ts_ms)
+    assert result["data"]["warm_up_clicks"] == next(n for n, c in enumerate(LOG) if c.ts_ms >= LOG[1_000].ts_ms)
+
+
+def test_a_log_out_of_order_is_refused(engine_settings: EngineSettings) -> None:
+    with pytest.raises(EddylineError, match="validate"):
+        run([Spy()], engine_settings, [*LOG[:900], LOG[0], *LOG[900:]])
+
+
+def test_a_short_log_is_refused() -> None:
+    with pytest.raises(EddylineError, match="at least 100"):
+        outline(lambda: LOG[:150], BacktestSettings())
+
+
+def test_the_same_log_and_seed_give_the_same_bytes(
+    eddyline: Callable[..., Eddyline], engine_settings: EngineSettings
+) -> None:
+    def once() -> str:
+        result = run([eddyline(published=True)], engine_settings)
+        for figures in result["models"].values():
+            del figures["events_per_s"]
+        return json.dumps(result)
+
+    assert once() == once()
+
+
+def test_eddyline_beats_chance_and_reports_everything(
+    eddyline: Callable[..., Eddyline], engine_settings: EngineSettings
+) -> None:
+    result = run([eddyline(published=True), Spy(5)], engine_settings)
+    figures = result["models"]["eddyline"]
+    assert figures["recall@5"] > 3 * 5 / 80
+    assert 0 < figures["published"]["recall@5"] <= 1
+    assert figures["published"]["recall@5"] != figures["recall@5"]
+    assert figures["log_loss"] < np.log(80)
+    assert 0 <= figures["retention"] <= 1
+    assert len(figures["retention_windows"]) == 10
+    assert sum(figures["sources"].values()) == pytest.approx(1.0)
+    assert figures["coverage@5"] > 0.2
+    assert [window["clicks"] for window in figures["windows"]] == [188, 187, 188, 187]
+    assert figures["against"]["spy"]["ndcg@5"]["ratio"] < 1  # the spy says it was always right
+
+
+@pytest.mark.parametrize("without", ABLATIONS)
+def test_every_part_can_be_left_out(
+    without: Ablation, eddyline: Callable[..., Eddyline], engine_settings: EngineSettings
+) -> None:
+    whole, part = eddyline(), eddyline(without)
+    models = run([whole, part], engine_settings, LOG[:900])["models"]
+    one, other = models["eddyline"], models[f"eddyline-without-{without}"]
+    assert one["log_loss"] != other["log_loss"]
+    assert other["recall@5"] > 0.05
+    share = {"counts": "co_clicks", "history": "history", "popularity": "popularity", "neural": "neural"}
+    if without in share:
+        assert other["sources"][share[without]] == 0.0
+        assert one["sources"][share[without]] > 0.0
+    assert (other["retention"] is None) == (without == "neural")
+
+
+def test_weights_are_served_from_the_next_refresh_on(
+    eddyline: Callable[..., Eddyline], engine_settings: EngineSettings
+) -> None:
+    soon, never = eddyline(weights_every_ms=0), eddyline(weights_every_ms=10**15)
+    runs = [run([one], engine_settings)["models"]["eddyline"] for one in (soon, never)]
+    assert runs[0]["log_loss"] < runs[1]["log_loss"]

@@ -1,0 +1,96 @@
+"""Metrics against cases computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from eddyline.model.counts import Counts
+from eddyline.replay.contender import Answers
+from eddyline.replay.metrics import DIVISIONS, Groups, Scores, compare, gains
+
+
+def groups(count: int, bucket: list[int] | None = None, activity: int = 0) -> Groups:
+    made = object.__new__(Groups)
+    made.window = np.arange(count) % 2
+    made.bucket = np.array(bucket if bucket is not None else range(count), np.int64)
+    made.by = {name: np.full(count, activity if name == "activity" else 0) for name in DIVISIONS}
+    return made
+
+
+def answers(ranks: list[int], top: list[list[int]] | None = None, loss: list[float] | None = None) -> Answers:
+    lists = top if top is not None else [[-1] * 3 for _ in ranks]
+    return Answers(
+        np.array(ranks, np.int32),
+        np.array(lists, np.int32),
+        np.array(loss if loss is not None else [math.nan] * len(ranks), np.float32),
+    )
+
+
+def test_gains_of_each_rank() -> None:
+    ranks = np.array([1, 2, 3, 4, 0], np.int32)
+    expected = [
+        [1, 1, 1],
+        [1, 1 / math.log2(3), 1 / 2],
+        [1, 1 / math.log2(4), 1 / 3],
+        [0, 0, 0],  # beyond the list
+        [0, 0, 0],  # never seen before
+    ]
+    assert gains(ranks, 3) == pytest.approx(np.array(expected))
+
+
+def test_figures_are_means_over_the_clicks_that_count() -> None:
+    scores = Scores((1, 3), windows=2)
+    counted = np.array([True, True, False, True])
+    scores.add(answers([1, 3, 1, 0]), groups(4), counted, Counts())
+    figures = scores.figures(items=10)
+    assert scores.clicks == 3
+    assert figures["recall@1"] == pytest.approx(1 / 3)
+    assert figures["recall@3"] == pytest.approx(2 / 3)
+    assert figures["ndcg@3"] == pytest.approx((1 + 1 / 2) / 3)
+    assert figures["mrr@3"] == pytest.approx((1 + 1 / 3) / 3)
+    assert [window["clicks"] for window in figures["windows"]] == [1, 2]
+    assert [window["recall@3"] for window in figures["windows"]] == pytest.approx([1.0, 0.5])
+
+
+def test_groups_are_kept_apart() -> None:
+    scores = Scores((3,), windows=2)
+    every = np.ones(2, np.bool_)
+    scores.add(answers([1, 1]), groups(2, activity=0), every, Counts())
+    scores.add(answers([0, 1]), groups(2, activity=3), every, Counts())
+    by = scores.figures(items=1)["by"]["activity"]
+    assert (by["0"]["clicks"], by["0"]["recall@3"]) == (2, 1.0)
+    assert (by["20+"]["clicks"], by["20+"]["recall@3"]) == (2, 0.5)
+    assert by["1-4"]["clicks"] == 0
+
+
+def test_log_loss_leaves_out_what_has_no_probability() -> None:
+    scores = Scores((3,), windows=2)
+    every = np.ones(3, np.bool_)
+    scores.add(answers([1, 1, 0], loss=[0.5, 1.5, math.nan]), groups(3), every, Counts())
+    assert scores.figures(items=1)["log_loss"] == pytest.approx(1.0)
+    nothing = Scores((3,), windows=2)
+    nothing.add(answers([1]), groups(1), every[:1], Counts())
+    assert nothing.figures(items=1)["log_loss"] is None
+
+
+def test_the_ratio_lies_in_its_interval_and_equal_models_have_ratio_one() -> None:
+    random = np.random.default_rng(0)
+    better, worse = Scores((3,), windows=2), Scores((3,), windows=2)
+    for _ in range(50):
+        ranks = random.integers(0, 6, 40)
+        bucket = random.integers(0, 1000, 40).tolist()
+        every = np.ones(40, np.bool_)
+        better.add(answers(np.where(random.random(40) < 0.3, 1, ranks).tolist()), groups(40, bucket), every, Counts())
+        worse.add(answers(ranks.tolist()), groups(40, bucket), every, Counts())
+    found = compare(better, worse, "recall@3")
+    assert 1 < found["low"] < found["ratio"] < found["high"]
+    assert compare(worse, worse, "recall@3") == {"ratio": 1.0, "low": 1.0, "high": 1.0}
+    assert compare(better, worse, "recall@3") == found  # the same draws every time
+
+
+def test_nothing_to_compare_is_no_number() -> None:
+    nothing = Scores((3,), windows=2)
+    assert all(math.isnan(value) for value in compare(nothing, nothing, "recall@3").values())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from eddyline.replay.baselines import counting
+from eddyline.replay.baselines.factorisation import BprMf
 from eddyline.replay.baselines.sessions import SessionKnn
 from eddyline.replay.contender import Contender, Question
 
@@ -20,6 +21,7 @@ BASELINES: Mapping[str, Callable[[Question, int], Contender]] = MappingProxyType
         "own-history": lambda question, seed: counting.own_history(question),
         "blend": counting.blend,
         "session-knn": SessionKnn,
+        "bpr-mf": BprMf,
     }
 )
 """What makes each baseline from a question and a seed, by its name, in the order of a report."""

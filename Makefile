@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # `make TORCH=cpu …` takes PyTorch's CPU-only build (smaller) where its download site is reachable.
 TORCH ?=
 
-.PHONY: install demo test test-fast lint types layers bench lock clean
+.PHONY: install demo test test-fast lint types layers bench quality lock clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "eddyline: installing into $(VENV) (the first time takes about a minute: PyTorch is large)"
@@ -43,6 +43,9 @@ layers: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+quality: $(INSTALLED)
+	@$(BIN)/python tests/bench/quality.py $(ARGS)
 
 lock:
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --no-header --no-annotate \

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["progress", "stages"]
+__all__ = ["progress", "replaying", "stages"]
 
 
 @contextmanager
@@ -65,3 +65,32 @@ def stages() -> Iterator[Callable[[str, float], None]]:
 class _PerSecond(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")
+
+
+@contextmanager
+def replaying() -> Iterator[Callable[[str, int, int, float | None], None]]:
+    """A progress bar on stderr for a backtest, only where a person is looking.
+
+    Yields:
+        The function that takes what is being done, how many clicks are done, of how many, and the recall so far.
+    """
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _PerSecond(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task, before = bar.add_task(""), ""
+
+        def advance(text: str, done: int, total: int, recall: float | None) -> None:
+            nonlocal before
+            if text.partition(":")[0] != before:
+                before = text.partition(":")[0]
+                bar.reset(task)
+            shown = text if recall is None else f"{text}, recall {recall:.3f}"
+            bar.update(task, description=shown, completed=done, total=total)
+
+        yield advance

@@ -1,0 +1,265 @@
+"""`eddyline replay`: what eddyline and its rivals would have done on a log."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from eddyline.state.errors import ConfigurationError
+from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, Skipped, logged_clicks, made_up_clicks
+from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
+from eddyline.stream.cli.output import Stdout, print_json, talk
+
+if TYPE_CHECKING:
+    from eddyline.replay.backtest import BacktestSettings
+    from eddyline.replay.contender import Contender
+    from eddyline.state.records import Click
+    from eddyline.stream.config import Settings
+
+__all__ = ["register"]
+
+Without = Literal[
+    "lstm", "attention", "long-term", "counts", "history", "popularity", "gate", "replay", "online", "neural"
+]
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def register(app: App) -> None:
+    """Add `eddyline replay`."""
+    app.command(replay)
+
+
+def replay(
+    log: Annotated[
+        Path | None, Parameter(help="Log to replay: .csv, .jsonl (each also with .gz) or .parquet, in order of time.")
+    ] = None,
+    /,
+    *,
+    synthetic: Annotated[bool, Parameter(help="A made-up stream instead of a log.")] = False,
+    clicks: Annotated[int | None, Parameter(help="Clicks of the made-up stream.")] = None,
+    warmup: Annotated[str, Parameter(help="Share of the log, or the date, up to which nothing counts.")] = "0.5",
+    rank: Annotated[
+        Literal["all", "new"], Parameter(help="`new`: known items are no candidates, and clicks on them don't count.")
+    ] = "all",
+    kinds: Annotated[str, Parameter(help="Kinds of click that count, by commas; all are learned from.")] = "",
+    from_: Annotated[str | None, Parameter(name="--from", help="Leave out what was before this date.")] = None,
+    until: Annotated[str | None, Parameter(help="Leave out what was from this date on.")] = None,
+    refresh: Annotated[
+        str, Parameter(help="Event time between two updates of the counts and of the served weights.")
+    ] = "counts=1s,weights=30s",
+    serve: Annotated[
+        Literal["request", "published", "both"],
+        Parameter(help="Lists made when the next click comes; `both`: also those the topic holds at that moment."),
+    ] = "request",
+    k: Annotated[str, Parameter(help="List lengths, by commas; the longest is the main one.")] = "10,20",
+    without: Annotated[
+        tuple[Without, ...], Parameter(help="Also run eddyline without this part; may be repeated.")
+    ] = (),
+    baselines: Annotated[str, Parameter(help="`all`, `none`, or names by commas.")] = "all",
+    seed: Annotated[int, Parameter(help="Of everything drawn.")] = 0,
+    limit: Annotated[int | None, Parameter(help="Stop after so many clicks.")] = None,
+    skip_bad: Annotated[
+        bool, Parameter(help="Skip rows that cannot be read instead of stopping at the first.")
+    ] = False,
+    html: Annotated[Path | None, Parameter(help="Write the report to this file.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, Parameter(help="Two results written with --json, side by side; nothing is replayed.")
+    ] = None,
+    columns: LogColumns = DEFAULT_COLUMNS,
+    as_json: AsJson = False,
+    options: Options = DEFAULTS,
+) -> None:
+    """Backtest: every click of a log is asked about, by eddyline and by other models, before it is learned from."""
+    if compare is not None:
+        _compare(*compare, as_json=as_json)
+        return
+    if (log is None) == (not synthetic):
+        raise ConfigurationError("replay: give either a LOG or --synthetic")
+    from eddyline.replay.backtest import BacktestSettings  # noqa: PLC0415
+
+    settings = options.all_settings()
+    every_ms = _refresh(refresh)
+    warm_up, warm_up_until_ms = _warm_up(warmup)
+    asked = BacktestSettings(
+        k=tuple(sorted(_whole(part, "--k") for part in k.split(","))),
+        warm_up=warm_up,
+        warm_up_until_ms=warm_up_until_ms,
+        new_only=rank == "new",
+        kinds=tuple(kind.strip() for kind in kinds.split(",") if kind.strip()),
+        counts_every_ms=every_ms["counts"],
+        seed=seed,
+    )
+    skipped = Skipped(log) if skip_bad and log is not None else None
+    begin_ms, end_ms = _date(from_, "--from"), _date(until, "--until")
+
+    def source() -> Iterator[Click]:
+        again = skipped if skipped is not None and not skipped.rows else (_ignore if skip_bad else None)
+        if log is None:
+            made, _ = made_up_clicks(clicks, seed, limit)
+        else:
+            made, _ = logged_clicks(log, columns, limit, again)
+        return _between(made, settings, begin_ms, end_ms)
+
+    result = _run(source, settings, asked, every_ms["weights"], serve, without, baselines)
+    if skipped is not None:
+        skipped.tell()
+    name = "made-up stream" if log is None else log.name
+    result = {
+        "data": {"name": name, **result["data"]},
+        "settings": {
+            "backtest": {
+                **asked.model_dump(mode="json"),
+                "weights_every_ms": every_ms["weights"],
+                "serve": serve,
+                "rank": rank,
+            },
+            "k": list(asked.k),
+            **{part: getattr(settings, part).model_dump(mode="json") for part in _OF_THE_MODEL},
+        },
+        "versions": {name: version(name) for name in ("eddyline", "torch", "numpy", "numba")},
+        "command": shlex.join(["eddyline", *sys.argv[1:]]),
+        "models": result["models"],
+    }
+    _write(result, html, as_json=as_json)
+
+
+_OF_THE_MODEL = ("clicks", "counts", "engine", "learner", "pretrain")
+
+
+def _run(
+    source: Callable[[], Iterable[Click]],
+    settings: Settings,
+    asked: BacktestSettings,
+    weights_every_ms: int,
+    serve: str,
+    without: Sequence[Without],
+    chosen: str,
+) -> dict[str, Any]:
+    import torch  # noqa: PLC0415
+
+    from eddyline.replay.backtest import backtest  # noqa: PLC0415
+    from eddyline.replay.contender import Question  # noqa: PLC0415
+    from eddyline.replay.pipeline import Eddyline, PipelineSettings  # noqa: PLC0415
+    from eddyline.stream.cli.progress import replaying  # noqa: PLC0415
+
+    torch.set_num_threads(1)  # at these sizes more threads are slower, and one makes the same bits every time
+    question = Question(asked.k[-1], asked.new_only)
+    services = PipelineSettings(
+        settings.engine,
+        settings.learner,
+        settings.pretrain,
+        weights_every_ms,
+        settings.trainer.publish_examples,
+        settings.worker.refresh_users,
+    )
+    contenders: list[Contender] = [Eddyline(services, question, published=serve != "request", seed=asked.seed)]
+    contenders += [Eddyline(services, question, without=part, seed=asked.seed) for part in dict.fromkeys(without)]
+    contenders += _rivals(chosen, question, asked.seed)
+    with replaying() as on_progress:
+        return backtest(source, contenders, asked, settings.engine, settings.clicks, settings.counts, on_progress)
+
+
+def _rivals(chosen: str, question: Any, seed: int) -> list[Contender]:
+    if chosen == "none":
+        return []
+    from eddyline.replay.baselines import baselines  # noqa: PLC0415
+
+    known = {one.name: one for one in baselines(question, seed)}
+    if chosen == "all":
+        return list(known.values())
+    names = [name.strip() for name in chosen.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"--baselines {name}: there is no such baseline; there are {', '.join(known)}")
+    return [known[name] for name in names]
+
+
+def _write(result: dict[str, Any], html: Path | None, *, as_json: bool) -> None:
+    from eddyline.replay.report import report_html, result_table  # noqa: PLC0415
+
+    if html is not None:
+        html.write_text(report_html(result), encoding="utf-8")
+        talk(f"the report is in {html}")
+    if as_json:
+        print_json(result)
+    else:
+        Stdout().print(result_table(result))
+
+
+def _compare(one: Path, other: Path, *, as_json: bool) -> None:
+    from eddyline.replay.compare import compare_json, compare_table, read_result  # noqa: PLC0415
+
+    a, b = read_result(one), read_result(other)
+    if as_json:
+        print_json(compare_json(a, b))
+    else:
+        Stdout().print(compare_table(a, b))
+
+
+def _between(clicks: Iterable[Click], settings: Settings, begin_ms: int | None, end_ms: int | None) -> Iterator[Click]:
+    for click in clicks:
+        if begin_ms is not None and click.ts_ms < begin_ms:
+            continue
+        if end_ms is not None and click.ts_ms >= end_ms:
+            continue
+        if settings.clicks.weight(click.kind):
+            yield click
+
+
+def _ignore(line: int, reason: str) -> None:
+    """Bad rows are told when the log is read for the first time."""
+
+
+def _refresh(text: str) -> dict[str, int]:
+    every_ms = {"counts": 1_000, "weights": 30_000}
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        if name not in every_ms:
+            raise ConfigurationError(f"--refresh {part}: want counts=TIME and weights=TIME, such as counts=1s")
+        every_ms[name] = _duration_ms(value, part)
+    return every_ms
+
+
+def _duration_ms(text: str, where: str) -> int:
+    number = text.rstrip("msdh")
+    unit = text[len(number) :]
+    try:
+        ms = float(number) * _UNITS_MS[unit]
+    except (KeyError, ValueError):
+        raise ConfigurationError(f"--refresh {where}: want a time such as 500ms, 1s, 5m, 1h or 1d") from None
+    if not 0 <= ms < float("inf"):
+        raise ConfigurationError(f"--refresh {where}: want a time of 0 or more")
+    return round(ms)
+
+
+def _warm_up(text: str) -> tuple[float, int | None]:
+    try:
+        share = float(text)
+    except ValueError:
+        return 0.5, _date(text, "--warmup")
+    if not 0 < share < 1:
+        raise ConfigurationError(f"--warmup {text}: want a share between 0 and 1, or a date")
+    return share, None
+
+
+def _date(text: str | None, flag: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{flag} {text}: want a date such as 2026-03-01 or 2026-03-01T12:00:00") from None
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _whole(text: str, flag: str) -> int:
+    if not text.strip().isdecimal() or not 1 <= int(text) <= 1000:
+        raise ConfigurationError(f"{flag} {text}: want whole numbers between 1 and 1000, by commas")
+    return int(text)

@@ -1,0 +1,145 @@
+"""`eddyline tune`: settings for a log, found by backtests on its first part."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tomli_w
+from cyclopts import App, Parameter
+
+from eddyline.state.errors import ConfigurationError
+from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, logged_clicks
+from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
+from eddyline.stream.cli.output import print_json, talk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from eddyline.replay.backtest import BacktestSettings
+    from eddyline.replay.tune import Value
+    from eddyline.state.records import Click
+    from eddyline.stream.config import Settings
+
+__all__ = ["register"]
+
+
+def register(app: App) -> None:
+    """Add `eddyline tune`."""
+    app.command(tune)
+
+
+def tune(
+    log: Annotated[Path, Parameter(help="Log to tune on: .csv, .jsonl (each also with .gz) or .parquet.")],
+    /,
+    *,
+    trials: Annotated[int, Parameter(help="Backtests in all, those in the journal included.")] = 30,
+    share: Annotated[float, Parameter(help="First share of the log that is looked at; the rest stays unseen.")] = 0.5,
+    metric: Annotated[str, Parameter(help="What is maximised: recall@K, ndcg@K or mrr@K.")] = "ndcg@20",
+    output: Annotated[Path, Parameter(help="Settings file to write.")] = Path("eddyline.toml"),
+    journal: Annotated[
+        Path | None, Parameter(help="File that keeps the trials; the same one goes on. Default: OUTPUT with .journal.")
+    ] = None,
+    seed: Annotated[int, Parameter(help="Of the search and of the models.")] = 0,
+    force: Annotated[bool, Parameter(help="Overwrite an existing settings file.")] = False,
+    columns: LogColumns = DEFAULT_COLUMNS,
+    as_json: AsJson = False,
+    options: Options = DEFAULTS,
+) -> None:
+    """Search the settings of model and learner with which eddyline does best on a log, and write them down."""
+    if output.exists() and not force:
+        raise ConfigurationError(f"{output} exists: choose another --output, or overwrite it with --force")
+    if not 0 < share <= 1:
+        raise ConfigurationError(f"--share {share}: want more than 0 and at most 1")
+    if trials < 1:
+        raise ConfigurationError(f"--trials {trials}: want at least 1")
+    piece, _, length = metric.partition("@")
+    if piece not in ("recall", "ndcg", "mrr") or not length.isdecimal() or not 1 <= int(length) <= 1000:
+        raise ConfigurationError(f"--metric {metric}: want recall@K, ndcg@K or mrr@K, such as ndcg@20")
+    from eddyline.replay.backtest import BacktestSettings, outline  # noqa: PLC0415
+    from eddyline.replay.tune import SPACE  # noqa: PLC0415
+    from eddyline.replay.tune import tune as search  # noqa: PLC0415
+    from eddyline.stream.cli.progress import stages  # noqa: PLC0415
+    from eddyline.stream.setting import leaves  # noqa: PLC0415
+
+    settings = options.all_settings()
+    asked = BacktestSettings(k=(int(length),), seed=seed)
+    whole = outline(lambda: _clicks(log, columns, settings, None), asked)
+    clicks = round(whole.clicks * share)
+    in_force = {leaf.key: leaf.value(settings) for leaf in leaves(type(settings)) if leaf.key in SPACE}
+    with stages() as advance:
+
+        def evaluate(chosen: Mapping[str, Value]) -> float:
+            figures = _backtest(log, columns, clicks, _with(options, chosen), asked)
+            return figures[metric]
+
+        def told(number: int, score: float, best: float) -> None:
+            advance(f"trial {number}: {metric} {score:.4f}, best {best:.4f}", number / trials)
+            talk(f"trial {number}: {metric} {score:.4f}, best so far {best:.4f}")
+
+        identity = f"{whole.fingerprint} {clicks} {metric} {seed}"
+        where = journal or output.with_suffix(".journal")
+        found = search(evaluate, in_force, trials, where, identity, seed=seed, on_trial=told)
+    _write(output, found.best)
+    if as_json:
+        print_json({**found._asdict(), "best": dict(found.best), "metric": metric, "clicks": clicks})
+    talk(
+        f"{metric} {found.score:.4f} on the second half of the first {clicks:,} clicks, {found.default:.4f} with the "
+        f"settings it began with; {output} has the best of {found.trials} trials. `eddyline replay` says what they are "
+        "worth on the clicks that were not looked at"
+    )
+
+
+def _clicks(log: Path, columns: LogColumns, settings: Settings, limit: int | None) -> Iterator[Click]:
+    clicks, _ = logged_clicks(log, columns, None, None)
+    return islice((click for click in clicks if settings.clicks.weight(click.kind)), limit)
+
+
+def _with(options: Options, chosen: Mapping[str, Value]) -> Settings:
+    more = tuple(f"{name}={value}" for name, value in chosen.items())
+    return Options(
+        config=options.config, assignments=(*options.assignments, *more), broker=options.broker
+    ).all_settings()
+
+
+def _backtest(
+    log: Path, columns: LogColumns, clicks: int, settings: Settings, asked: BacktestSettings
+) -> dict[str, float]:
+    import torch  # noqa: PLC0415
+
+    from eddyline.replay.backtest import backtest  # noqa: PLC0415
+    from eddyline.replay.contender import Question  # noqa: PLC0415
+    from eddyline.replay.pipeline import Eddyline, PipelineSettings  # noqa: PLC0415
+
+    torch.set_num_threads(1)  # at these sizes more threads are slower, and one makes the same bits every time
+    services = PipelineSettings(
+        settings.engine,
+        settings.learner,
+        settings.pretrain,
+        weights_every_ms=30_000,
+        publish_examples=settings.trainer.publish_examples,
+        refresh_users=0,
+    )
+    ours = Eddyline(services, Question(asked.k[-1], exclude_seen=False), seed=asked.seed)
+    result = backtest(
+        lambda: _clicks(log, columns, settings, clicks),
+        [ours],
+        asked,
+        settings.engine,
+        settings.clicks,
+        settings.counts,
+    )
+    figures: dict[str, float] = result["models"]["eddyline"]
+    return figures
+
+
+def _write(output: Path, best: Mapping[str, Value]) -> None:
+    document: dict[str, object] = {}
+    for name, value in sorted(best.items()):
+        *path, key = name.split(".")
+        section = document
+        for part in path:
+            section = section.setdefault(part, {})  # type: ignore[assignment]
+        section[key] = value
+    output.write_text("# Found by `eddyline tune`.\n" + tomli_w.dumps(document), encoding="utf-8")

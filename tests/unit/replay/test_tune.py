@@ -1,0 +1,76 @@
+"""Tuning: a declared space, the defaults first, a journal to go on from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from eddyline.replay.tune import SPACE, Among, Between, Value, tune
+from eddyline.state.errors import ConfigurationError
+from eddyline.stream.config import Settings
+from eddyline.stream.setting import leaves
+
+DEFAULTS: dict[str, Value] = {leaf.key: leaf.value(Settings()) for leaf in leaves(Settings) if leaf.key in SPACE}
+
+
+def test_every_searched_name_is_a_setting_whose_default_can_be_drawn() -> None:
+    assert DEFAULTS.keys() == SPACE.keys()
+    for name, space in SPACE.items():
+        if isinstance(space, Between):
+            assert space.low <= DEFAULTS[name] <= space.high
+        else:
+            assert DEFAULTS[name] in space.values
+
+
+def evaluate(chosen: Mapping[str, Value]) -> float:
+    return -abs(chosen["learner.item_rate"] - 0.05) - 0.001 * chosen["learner.replayed"]
+
+
+def test_the_defaults_are_tried_first_and_something_better_is_found(tmp_path: Path) -> None:
+    tried: list[Mapping[str, Value]] = []
+
+    def spy(chosen: Mapping[str, Value]) -> float:
+        tried.append(chosen)
+        return evaluate(chosen)
+
+    found = tune(spy, DEFAULTS, 15, tmp_path / "journal", "log")
+    assert tried[0] == DEFAULTS
+    assert found.default == evaluate(DEFAULTS)
+    assert found.score > found.default
+    assert evaluate(found.best) == found.score
+    assert found.trials == len(tried) == 15
+    for chosen in tried:
+        for name, space in SPACE.items():
+            inside = (
+                chosen[name] in space.values if isinstance(space, Among) else space.low <= chosen[name] <= space.high
+            )
+            assert inside
+
+
+def test_a_stopped_search_goes_on(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    tune(evaluate, DEFAULTS, 4, journal, "log")
+    tried: list[Mapping[str, Value]] = []
+
+    def spy(chosen: Mapping[str, Value]) -> float:
+        tried.append(chosen)
+        return evaluate(chosen)
+
+    found = tune(spy, DEFAULTS, 6, journal, "log")
+    assert (len(tried), found.trials) == (2, 6)
+    assert DEFAULTS not in tried
+
+
+def test_the_journal_of_another_search_is_refused(tmp_path: Path) -> None:
+    tune(evaluate, DEFAULTS, 1, tmp_path / "journal", "log")
+    with pytest.raises(ConfigurationError, match="another --journal"):
+        tune(evaluate, DEFAULTS, 2, tmp_path / "journal", "another log")
+
+
+def test_without_optuna_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigurationError, match=r"eddyline\[tune\]"):
+        tune(evaluate, DEFAULTS, 1, tmp_path / "journal", "log")

@@ -24,8 +24,11 @@ from eddyline.stream.cli import (
     models,
     pretrain,
     recommendations,
+    replay,
     services,
+    tune,
     users,
+    validate,
 )
 from eddyline.stream.cli.output import print_error
 
@@ -43,7 +46,21 @@ app = App(
     default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
     suppress_keyboard_interrupt=False,
 )
-for _group in (demo, services, clicks, recommendations, pretrain, models, users, dead_letters, cluster, config):
+for _group in (
+    demo,
+    services,
+    clicks,
+    recommendations,
+    validate,
+    replay,
+    tune,
+    pretrain,
+    models,
+    users,
+    dead_letters,
+    cluster,
+    config,
+):
     _group.register(app)
 
 

@@ -13,7 +13,7 @@ from eddyline.state.errors import ConfigurationError
 from eddyline.stream.cli.output import talk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from eddyline.state.records import Click
 
@@ -78,7 +78,7 @@ class Skipped:
 
 
 def logged_clicks(
-    log: Path, columns: LogColumns, limit: int | None, skipped: Skipped | None
+    log: Path, columns: LogColumns, limit: int | None, skipped: Callable[[int, str], None] | None
 ) -> tuple[Iterable[Click], int | None]:
     """The clicks of a log file, and about how many they are, None where nobody can say.
 

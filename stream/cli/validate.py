@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 
 from eddyline.state.errors import ConfigurationError
 from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns
-from eddyline.stream.cli.options import AsJson
+from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
 from eddyline.stream.cli.output import print_json, print_table, talk
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def validate(
     warmup: Annotated[float, Parameter(help="Share of the log that a backtest would train on.")] = 0.5,
     columns: LogColumns = DEFAULT_COLUMNS,
     as_json: AsJson = False,
+    options: Options = DEFAULTS,
 ) -> int:
     """Check a log before it is used; exit code 3 if a check fails.
 
@@ -54,6 +55,7 @@ def validate(
         raise ConfigurationError(f"validate: --bot-rate {bot_rate:g}: want more than 0")
     if write is None and (drop_bots or drop_unknown):
         raise ConfigurationError("validate: --drop-bots and --drop-unknown belong to --write CLEAN")
+    options.settings()
 
     from eddyline.replay.clean import check_target, write_clean  # noqa: PLC0415
     from eddyline.replay.click_table import read_table  # noqa: PLC0415

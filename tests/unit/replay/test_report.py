@@ -153,7 +153,7 @@ def test_the_headline_says_what_the_interval_allows(
     result["models"]["eddyline"]["against"]["gru4rec"]["ndcg@20"] = {"low": low, "ratio": ratio, "high": high}
     page = Page(report_html(result))
     assert page.of("h1") == [headline]
-    assert f"{ratio:.2f} times ({low:.2f} to {high:.2f})" in page.text
+    assert f"{ratio:.3f} times ({low:.3f} to {high:.3f})" in page.text
 
 
 def test_lengths_of_list_come_from_the_figures(make_result: Make) -> None:

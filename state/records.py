@@ -115,7 +115,7 @@ def decode_click(raw: bytes) -> Click:
         click = _decode_click(raw)
     except msgspec.ValidationError as error:
         raise BadRecord(str(error), _field_of(str(error))) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRecord(f"not a JSON object: {error}") from error
     for name in ("event_id", "user_id", "item_id", "kind"):
         if not getattr(click, name):

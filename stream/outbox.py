@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from eddyline.state.errors import EddylineError
 from eddyline.stream.kafka import KafkaSettings, async_options
@@ -67,7 +67,8 @@ class Outbox:
             try:
                 return await self._send(messages)
             except KafkaError as error:
-                if not error.retriable:
+                # A timeout means that the batch before could not leave in time: the broker is away, no more.
+                if not (error.retriable or isinstance(error, KafkaTimeoutError)):
                     topics = ", ".join(sorted({message.topic for message in messages}))
                     raise EddylineError(
                         f"Kafka at {self._kafka.bootstrap_servers} refuses a record for {topics}: {error}; "

@@ -33,8 +33,8 @@ _CHATTY = {
     "mode": logging.WARNING,
     "numba": logging.WARNING,
 }
-# At debug level kafka-python writes its whole configuration, passwords included.
-_TALKATIVE = {"kafka": logging.INFO}
+# At debug level kafka-python writes its whole configuration and aiokafka every request, passwords included.
+_TALKATIVE = {"kafka": logging.INFO, "aiokafka": logging.INFO}
 _TELL_AGAIN_S = 30.0
 
 

@@ -75,6 +75,7 @@ class Worker:
         self._busy = asyncio.Lock()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._mine: set[int] = set()  # partitions assigned to this worker, by Kafka's last word
         self._active: OrderedDict[User, None] = OrderedDict()  # recently active, oldest first
         self._to_refresh: list[User] = []
         self._behind = False
@@ -115,7 +116,7 @@ class Worker:
         """Finish the micro-batch under way, take no other, commit."""
         self._stopping = True
         async with self._busy:
-            await self._settle()
+            await self._delivered()
             await self.app.consumer.commit()
 
     async def stop(self) -> None:
@@ -160,7 +161,13 @@ class Worker:
 
     async def _process(self, events: Sequence[Any]) -> None:
         generation = self.app.consumer_generation_id
-        live = [event for event in events if event.message.generation_id == generation]
+        # Faust changes the generation only with the next assignment: until then, what was taken before a revocation
+        # is told by its partition.
+        live = [
+            event
+            for event in events
+            if event.message.generation_id == generation and event.message.partition in self._mine
+        ]
         messages = [event.message for event in live]
         for partition in {message.partition for message in messages}:
             await self.partitions.open(partition)
@@ -195,6 +202,12 @@ class Worker:
             self._active.popitem(last=False)
 
     async def _settle(self) -> None:
+        """Wait until everything is delivered. What could not be delivered must not be followed by anything else."""
+        await self._delivered()
+        if self.failed.done():
+            self.failed.result()
+
+    async def _delivered(self) -> None:
         """Wait until nothing is being delivered."""
         if self._delivering is not None:
             await self._delivering
@@ -316,23 +329,25 @@ class Worker:
 
     async def _assigned(self, app: Any, assigned: Any, **_: Any) -> None:
         partitions = sorted(tp.partition for tp in assigned if tp.topic == self.topics.clicks)
+        self._mine = set(partitions)
         _log.info("partitions assigned", partitions=partitions)
         self._tasks.append(asyncio.create_task(self._guarded(self._open_all(partitions))))
 
     async def _open_all(self, partitions: Sequence[int]) -> None:
         async with self._busy:
-            for partition in partitions:
+            for partition in self._mine.intersection(partitions):
                 await self.partitions.open(partition)
         _log.info("ready", partitions=list(partitions), users=self.partitions.users)
 
     async def _revoked(self, app: Any, revoked: Any, **_: Any) -> None:
-        """Give partitions up once the micro-batch under way is finished."""
+        """Give partitions up once the micro-batch under way is finished; the next one no longer has their clicks."""
+        lost = {tp.partition for tp in revoked if tp.topic == self.topics.clicks}
+        self._mine -= lost
         async with self._busy:
-            await self._settle()
-            for tp in revoked:
-                if tp.topic == self.topics.clicks:
-                    self.partitions.close(tp.partition)
-                    self._processed.pop(tp.partition, None)
+            await self._delivered()
+            for partition in lost:
+                self.partitions.close(partition)
+                self._processed.pop(partition, None)
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:

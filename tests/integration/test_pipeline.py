@@ -245,6 +245,23 @@ def test_a_second_worker_takes_the_partitions_of_a_killed_one(pipeline: Pipeline
     assert pipeline.states() == pipeline.offline_fold(untrained_model(64))
 
 
+def test_a_worker_that_comes_and_goes_under_load_costs_no_click(pipeline: Pipeline) -> None:
+    """What was taken before partitions moved must not be applied by whoever gave them up."""
+    clicks = made_up(9_000)
+    pipeline.publish(clicks[:7_000])
+    first = pipeline.start("worker", "state-1")
+    wait_for(lambda: pipeline.applied() > 200, "the first clicks are applied")
+    second = pipeline.start("worker", "state-2")
+    wait_for(lambda: any(line["partitions"] for line in said(second, "ready")), "partitions moved to the second")
+    pipeline.publish(clicks[7_000:8_000])
+    wait_for(lambda: pipeline.applied() == 8_000, "8,000 clicks are applied")
+    second.stop()
+    pipeline.publish(clicks[8_000:])
+    wait_for(lambda: pipeline.applied() == 9_000, "9,000 clicks are applied")
+    assert pipeline.states() == pipeline.offline_fold(untrained_model(64))
+    first.stop()
+
+
 def test_a_killed_trainer_goes_on_from_its_checkpoint_and_a_standby_takes_over(pipeline: Pipeline) -> None:
     worker, trainer = pipeline.start("worker"), pipeline.start("trainer", "trainer-1")
     clicks = made_up(6000, seed=3)

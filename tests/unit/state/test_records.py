@@ -68,6 +68,12 @@ def test_bytes_that_are_no_click_are_a_bad_record(raw: bytes) -> None:
         decode_recommendation(raw)
 
 
+def test_a_click_nested_too_deep_is_a_bad_record() -> None:
+    raw = json.dumps(CLICK)[:-1] + ', "extra": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    with pytest.raises(BadRecord):
+        decode_click(raw.encode())
+
+
 def test_an_id_with_half_a_character_is_a_bad_record() -> None:
     raw = json.dumps(CLICK).replace('"u"', '"\\ud800"').encode()
     with pytest.raises(BadRecord):

@@ -63,6 +63,7 @@ def test_debug_lets_the_libraries_talk_but_not_of_passwords(capsys: pytest.Captu
     logging.getLogger("faust.worker").debug("ready")
     logging.getLogger("kafka.client").info("connected")
     logging.getLogger("kafka.client").debug("configuration with sasl_plain_password")
+    logging.getLogger("aiokafka.conn").debug("request with sasl_auth_bytes and the password")
     text = capsys.readouterr().err
     assert "ready" in text
     assert "connected" in text

@@ -12,6 +12,19 @@ from eddyline.replay.contender import Contender, Question
 
 __all__ = ["BASELINES", "baselines"]
 
+
+def _gru4rec(question: Question, seed: int) -> Contender:
+    from eddyline.replay.baselines.sequence import Gru4Rec  # noqa: PLC0415 - compiles and loads much
+
+    return Gru4Rec("gru4rec", question, seed)
+
+
+def _gru4rec_retrained(question: Question, seed: int) -> Contender:
+    from eddyline.replay.baselines.sequence import Gru4Rec  # noqa: PLC0415
+
+    return Gru4Rec("gru4rec-retrained", question, seed, retrained=10)
+
+
 BASELINES: Mapping[str, Callable[[Question, int], Contender]] = MappingProxyType(
     {
         "popularity": lambda question, seed: counting.popularity(question),
@@ -22,6 +35,8 @@ BASELINES: Mapping[str, Callable[[Question, int], Contender]] = MappingProxyType
         "blend": counting.blend,
         "session-knn": SessionKnn,
         "bpr-mf": BprMf,
+        "gru4rec": _gru4rec,
+        "gru4rec-retrained": _gru4rec_retrained,
     }
 )
 """What makes each baseline from a question and a seed, by its name, in the order of a report."""

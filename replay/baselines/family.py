@@ -42,6 +42,7 @@ class Family(ABC, Generic[V]):
         self._gain = np.zeros(len(variants))
         self._asked = 0
         self._round = FIRST_ROUND
+        self.settled = False
 
     @abstractmethod
     def scores(self, variant: V, tick: Tick) -> npt.NDArray[np.float32]:
@@ -75,6 +76,7 @@ class Family(ABC, Generic[V]):
 
     def settle(self, past: WarmUp, on_progress: Progress) -> None:
         """Go on with the best variant alone."""
+        self.settled = True
         self._keep(1)
 
     def retention(self) -> float | None:

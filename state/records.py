@@ -94,6 +94,9 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
 # The last millisecond of the year 9999: larger values are microseconds or nanoseconds by mistake.
 _LAST_MS = 253_402_300_799_999
 
+# Ids travel in lists and evidence, several to a message, and must leave it below what Kafka takes.
+_LONGEST_ID = 512
+
 _decode_click = msgspec.json.Decoder(Click).decode
 _decode_recommendation = msgspec.json.Decoder(Recommendation).decode
 _encoder = msgspec.json.Encoder()
@@ -108,8 +111,8 @@ def decode_click(raw: bytes) -> Click:
     """Read one record of the clicks topic.
 
     Raises:
-        BadRecord: it is not JSON, a field is missing or mistyped, an id is empty, or the time is not positive.
-            The reason names the field.
+        BadRecord: it is not JSON, a field is missing or mistyped, an id is empty or too long, or the time is not
+            positive. The reason names the field.
     """
     try:
         click = _decode_click(raw)
@@ -120,6 +123,10 @@ def decode_click(raw: bytes) -> Click:
     for name in ("event_id", "user_id", "item_id", "kind"):
         if not getattr(click, name):
             raise BadRecord(f"`{name}` is empty", name)
+    for name in ("event_id", "user_id", "item_id", "kind", "session_id"):
+        text = getattr(click, name) or ""
+        if len(text) > _LONGEST_ID:
+            raise BadRecord(f"`{name}` has {len(text):,} characters: want at most {_LONGEST_ID}", name)
     if not 0 < click.ts_ms <= _LAST_MS:
         raise BadRecord(f"`ts_ms` is {click.ts_ms}: want milliseconds since 1970, UTC", "ts_ms")
     return click

@@ -68,6 +68,14 @@ def test_bytes_that_are_no_click_are_a_bad_record(raw: bytes) -> None:
         decode_recommendation(raw)
 
 
+@pytest.mark.parametrize("field", ["event_id", "user_id", "item_id", "kind", "session_id"])
+def test_a_long_id_is_a_bad_record(field: str) -> None:
+    assert decode_click(json.dumps({**CLICK, field: "x" * 512}).encode())
+    with pytest.raises(BadRecord, match="at most 512") as caught:
+        decode_click(json.dumps({**CLICK, field: "x" * 513}).encode())
+    assert caught.value.field == field
+
+
 def test_a_click_nested_too_deep_is_a_bad_record() -> None:
     raw = json.dumps(CLICK)[:-1] + ', "extra": ' + "[" * 100_000 + "]" * 100_000 + "}"
     with pytest.raises(BadRecord):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -30,7 +28,6 @@ class ExampleSettings(BaseModel):
     popular: int = Field(64, ge=0, description="Popular items in the pool of each message")
     uniform: int = Field(256, ge=1, description="Uniformly drawn items in the pool of each message")
     batch: int = Field(128, ge=1, le=128, description="Most examples in one message (about 4 kB each)")
-    moments: int = Field(32, ge=1, le=128, description="Most moments in one message; a worker's messages have one")
 
 
 def make_examples(
@@ -62,16 +59,19 @@ def make_examples(
     found = view.candidates
     chosen = np.concatenate([[0], np.cumsum(judged.chosen)])[found.start]  # where each user's chosen candidates begin
     candidate, sparse = found.item[judged.chosen], _half(found.evidence[judged.chosen])
+    dense = np.empty((len(candidate), len(DENSE)), np.float32)
+    _take_each(view.dense, np.repeat(view.moment, np.diff(chosen)), candidate, dense)
+    dense_half = _half(dense)
     messages = []
-    for begin, end in _messages(settings, view.moment):
+    for begin in range(0, len(before), settings.batch):
+        end = min(len(before), begin + settings.batch)
         part, logged = slice(begin, end), slice(int(chosen[begin]), int(chosen[end]))
         first, last = int(view.moment[begin]), int(view.moment[end - 1])
         popular = _most_popular(settings.popular, view.dense[last, _POPULAR, : view.known[last]])
-        items = target[part][target[part] >= 0]
-        sure = np.concatenate([candidate[logged], items, popular])
+        sure = np.concatenate([target[part][target[part] >= 0], popular])
         pool, log_odds = _pool(settings, int(view.known[last]), sure, random)
-        dense = np.empty((1 + last - first, len(DENSE), len(pool)), np.float32)
-        _take(view.dense, first, pool, dense)
+        pool_dense = np.empty((1 + last - first, len(DENSE), len(pool)), np.float32)
+        _take(view.dense, first, pool, pool_dense)
         states = before[part]
         messages.append(
             Examples(
@@ -93,10 +93,11 @@ def make_examples(
                 start=(chosen[begin : end + 1] - chosen[begin]).astype(np.int32),
                 candidate=candidate[logged],
                 evidence=sparse[logged],
+                dense=dense_half[logged],
                 moment=(view.moment[part] - first).astype(np.uint8),
                 known=view.known[first : last + 1].astype(np.int32),
                 pool=pool,
-                pool_dense=_half(dense),
+                pool_dense=_half(pool_dense),
                 pool_log_odds=log_odds,
                 forget=np.zeros(0, np.uint64),
             )
@@ -105,16 +106,6 @@ def make_examples(
 
 
 _POPULAR = DENSE.index("popular_3000")
-
-
-def _messages(settings: ExampleSettings, moment: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Where the messages begin and end."""
-    begin = 0
-    while begin < len(moment):
-        beyond = int(np.searchsorted(moment, moment[begin] + settings.moments))
-        end = min(begin + settings.batch, beyond)
-        yield begin, end
-        begin = end
 
 
 def _most_popular(most: int, popular: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
@@ -172,3 +163,16 @@ def _take(dense: npt.NDArray[np.float32], first: int, row: npt.NDArray[np.int32]
             of, to = dense[first + m, k], out[m, k]
             for p in range(len(row)):
                 to[p] = of[row[p]]
+
+
+@compiled
+def _take_each(
+    dense: npt.NDArray[np.float32],
+    moment: npt.NDArray[np.int64],
+    row: npt.NDArray[np.int32],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """The dense evidence of each of the rows at its own moment, (n, E)."""
+    for n in range(len(row)):
+        for k in range(out.shape[1]):
+            out[n, k] = dense[moment[n], k, row[n]]

@@ -94,7 +94,7 @@ def history_mean(vector: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
     unit, known = nn.functional.normalize(vector, dim=-1), history >= 0
     length = known.sum(1)
     total = nn.functional.embedding_bag(history[known], unit, length.cumsum(0) - length, mode="sum")
-    last = unit[history[:, 0].clamp(min=0)] * known[:, :1]
+    last = nn.functional.embedding(history[:, 0].clamp(min=0), unit) * known[:, :1]
     return total / length.clamp(min=1).unsqueeze(1), last
 
 

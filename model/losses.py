@@ -46,12 +46,11 @@ class Seen(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What B of the examples, which travelled together, were served with.
+    """What B of the examples, which travelled together, were told apart from beside their own candidates.
 
     Attributes:
-        examples, candidates: which of the examples and of their candidates.
-        owner: each candidate's example, of these B, (n,).
-        rows: the rows they are told apart from, (P,).
+        examples: which of the examples.
+        rows: the rows, (P,).
         dense: their dense evidence at each moment, (M, E, P).
         odds: their log odds, (P,).
         moment: of each example, (B,).
@@ -59,8 +58,6 @@ class Message(NamedTuple):
     """
 
     examples: slice
-    candidates: slice
-    owner: Tensor
     rows: npt.NDArray[np.int32]
     dense: Tensor
     odds: Tensor
@@ -69,22 +66,22 @@ class Message(NamedTuple):
 
 
 class Served(NamedTuple):
-    """Examples that can be learned from, put side by side.
+    """Examples that can be learned from, put side by side, each with at most C candidates.
 
     Attributes:
         seen: what the neural part saw, and the clicks, (B,).
-        context: what the gate looked at, (B, C).
-        owner: each candidate's example, (n,).
-        candidate: rows of the candidates, (n,).
-        evidence: their sparse evidence, (n, S).
-        messages: what the examples of each message were served with, in order.
+        context: what the gate looked at, (B, len(CONTEXT)).
+        candidate: rows of the candidates, -1 beyond, (B, C).
+        evidence: their sparse evidence, (B, C, S).
+        dense: their dense evidence, (B, C, E).
+        messages: what the examples of each message were told apart from as well, in order.
     """
 
     seen: Seen
     context: Tensor
-    owner: Tensor
     candidate: npt.NDArray[np.int32]
     evidence: Tensor
+    dense: Tensor
     messages: Sequence[Message]
 
 
@@ -112,41 +109,47 @@ def side_by_side(batch: Sequence[Examples], counts: Counts, encoder: int) -> Ser
     """The examples that can be learned from: of this encoder, on items that the counts know; None if none can."""
     columns: list[tuple[npt.NDArray[Any], ...]] = []
     messages: list[Message] = []
-    begin = at = 0
-    for examples in batch:
-        if not len(examples) or examples.encoder[0] != encoder:
-            continue
+    begin = 0
+    fitting = [examples for examples in batch if len(examples) and examples.encoder[0] == encoder]
+    most = max((int(np.diff(examples.start).max()) for examples in fitting), default=0)
+    for examples in fitting:
         target = counts.rows(examples.item)
-        kept = np.flatnonzero((target >= 0) & np.isin(target, examples.pool))
+        kept = np.flatnonzero((target >= 0) & (examples.rank > 0))
         if not len(kept):
             continue
-        place = np.full(len(examples), -1, np.int64)
-        place[kept] = np.arange(len(kept))
-        owner = np.repeat(place, np.diff(examples.start))
-        chosen = owner >= 0
+        slot = np.arange(most)
+        place = examples.start[kept, None] + slot  # (B, C) of the logged candidates
+        there = place < examples.start[kept + 1, None]
+        place = np.where(there, place, 0)
         columns.append(
             (
                 examples.user[kept], target[kept], examples.weight[kept], examples.h[kept], examples.ring[kept],
                 examples.ring_length[kept], examples.history[kept], examples.context[kept],
-                begin + owner[chosen], examples.candidate[chosen], examples.evidence[chosen],
+                np.where(there, _taken(examples.candidate, place), -1), _taken(examples.evidence, place),
+                _taken(examples.dense, place),
             )
         )  # fmt: skip
-        of, found = slice(begin, begin + len(kept)), slice(at, at + int(chosen.sum()))
+        of = slice(begin, begin + len(kept))
         messages.append(
             Message(
-                of, found, torch.from_numpy(owner[chosen]), examples.pool, _tensor(examples.pool_dense),
-                _tensor(examples.pool_log_odds), torch.from_numpy(examples.moment[kept].astype(np.int64)),
+                of, examples.pool, _tensor(examples.pool_dense), _tensor(examples.pool_log_odds),
+                torch.from_numpy(examples.moment[kept].astype(np.int64)),
                 torch.from_numpy(examples.known.astype(np.int64)),
             )
         )  # fmt: skip
-        begin, at = of.stop, found.stop
+        begin = of.stop
     if not columns:
         return None
-    user, target, weight, h, ring, length, history, context, owner, candidate, evidence = (
+    user, target, weight, h, ring, length, history, context, candidate, evidence, dense = (
         np.concatenate(column) for column in zip(*columns, strict=True)
     )
     seen = Seen(user, target, _tensor(weight), _tensor(h), _tensor(ring), _tensor(length).long(), history)
-    return Served(seen, _tensor(context), torch.from_numpy(owner), candidate, _tensor(evidence), messages)
+    return Served(seen, _tensor(context), candidate, _tensor(evidence), _tensor(dense), messages)
+
+
+def _taken(logged: npt.NDArray[Any], place: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """What is logged at these places; whatever fits where nothing is logged at all."""
+    return logged[place] if len(logged) else np.zeros((*place.shape, *logged.shape[1:]), logged.dtype)
 
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:
@@ -205,6 +208,7 @@ def make_pool(new: Served, seen: Seen, items: int, uniform: int, random: np.rand
     chosen = np.flatnonzero(np.isfinite(odds))
     involved = np.zeros(items, np.bool_)
     involved[chosen] = True
+    involved[new.candidate[new.candidate >= 0]] = True
     for message in new.messages:
         involved[message.rows] = True
     involved[seen.history[seen.history >= 0]] = True
@@ -221,7 +225,7 @@ def interest(network: Network, seen: Seen, pool: Pool, vector: Tensor) -> Tensor
 
 def neural_scores(F: Tensor, at: Tensor, vector: Tensor, bias: Tensor) -> Tensor:
     """N of the items at these places of the pool, (B, P)."""
-    return torch.addmm(bias[at], SHARPNESS * F, vector[at].T)
+    return torch.addmm(bias[at], SHARPNESS * F, nn.functional.embedding(at, vector).T)
 
 
 def neural_loss(F: Tensor, seen: Seen, pool: Pool, vector: Tensor, bias: Tensor) -> Tensor:
@@ -232,24 +236,36 @@ def neural_loss(F: Tensor, seen: Seen, pool: Pool, vector: Tensor, bias: Tensor)
 
 
 def score_loss(network: Network, new: Served, pool: Pool, F: Tensor, vector: Tensor, bias: Tensor) -> Tensor:
-    """Cross-entropy of z of each example over what it was served with, (B,)."""
+    """Cross-entropy of z of each example over its own candidates and what its message was served with, (B,)."""
     gate = network.gate(new.context, new.seen.h)
-    sparse = (gate.sparse[new.owner] * new.evidence).sum(1) + network.residual(new.evidence)
-    where = np.empty(len(pool.place), np.int64)
+    at = pool.at(np.maximum(new.candidate, 0)).clamp(min=0)  # (B, C)
+    # of several ways to take rows and multiply them, these are the fastest there and back
+    neural = (nn.functional.embedding(at, vector) * (SHARPNESS * F).unsqueeze(1)).sum(2) + bias[at]
+    own = gate.neural.unsqueeze(1) * neural
+    own = own + torch.bmm(new.dense, gate.dense.unsqueeze(2)).squeeze(2)
+    own = own + torch.bmm(new.evidence, gate.sparse.unsqueeze(2)).squeeze(2) + network.residual(new.evidence)
+    own = own.masked_fill(torch.from_numpy(new.candidate < 0), -torch.inf)
     each = []
-    rows = pool.at(np.concatenate([message.rows for message in new.messages]))
     sizes = [len(message.rows) for message in new.messages]
-    vectors, biases = torch.split(vector[rows], sizes), torch.split(bias[rows], sizes)
+    rows = pool.at(np.concatenate([message.rows for message in new.messages]))
+    vectors = torch.split(nn.functional.embedding(rows, vector), sizes)
+    biases = torch.split(bias[rows], sizes)
+    where = np.full(len(pool.place), -1, np.int64)
     for message, E, b in zip(new.messages, vectors, biases, strict=True):
-        of, found = message.examples, message.candidates
-        where[message.rows] = np.arange(len(message.rows))
-        neural = torch.addmm(b, SHARPNESS * F[of], E.T)  # (B, P)
-        z = gate.neural[of].unsqueeze(1) * neural + message.odds
+        of = message.examples
+        z = gate.neural[of].unsqueeze(1) * torch.addmm(b, SHARPNESS * F[of], E.T) + message.odds  # (B, P)
         z = z + _dense_part(gate.dense[of], message)
-        at = message.owner * len(b) + torch.from_numpy(where[new.candidate[found]])
-        z = z.flatten().index_add(0, at, sparse[found]).view_as(z)
-        target = torch.from_numpy(where[new.seen.target[of]])
-        each.append(nn.functional.cross_entropy(z, target, reduction="none"))
+        where[message.rows] = np.arange(len(message.rows))
+        again = np.where(new.candidate[of] >= 0, where[new.candidate[of]], -1)  # what is among the candidates already
+        twice = np.zeros((len(z), len(b) + 1), np.bool_)
+        twice[np.arange(len(z))[:, None], again] = True
+        z = z.masked_fill(torch.from_numpy(twice[:, :-1]), -torch.inf)
+        target = new.seen.target[of]
+        mine = new.candidate[of] == target[:, None]
+        place = np.where(mine.any(1), mine.argmax(1), own.shape[1] + where[target])
+        where[message.rows] = -1
+        logits = torch.cat([own[of], z], 1)
+        each.append(nn.functional.cross_entropy(logits, torch.from_numpy(place), reduction="none"))
     return torch.cat(each)
 
 

@@ -44,10 +44,11 @@ class Examples:
         start: where each click's candidates begin; the last entry is n, (B + 1,).
         candidate: rows of the strongest candidates, and of the clicked item if it was one, (n,).
         evidence: their sparse evidence, (n, S).
+        dense: their dense evidence, (n, E).
         moment: at which moment each click was, (B,).
         known: items in the catalogue at each moment, (M,); the pool's rows from there on were not yet to be had.
-        pool: rows that the clicks of this batch are told apart from: all candidates, the clicked items, popular
-            items, and some drawn uniformly, (P,).
+        pool: rows that each click is told apart from beside its own candidates: the clicked items, popular ones, and
+            some drawn uniformly, (P,).
         pool_dense: their dense evidence at each moment, (M, E, P).
         pool_log_odds: log(1 / probability of being in the pool), 0 for the ones not drawn, (P,).
         forget: hash of a user to be erased, alone in its message; `partition` is then where the request stood, (F,).
@@ -71,6 +72,7 @@ class Examples:
     start: npt.NDArray[np.int32]
     candidate: npt.NDArray[np.int32]
     evidence: npt.NDArray[np.float16]
+    dense: npt.NDArray[np.float16]
     moment: npt.NDArray[np.uint8]
     known: npt.NDArray[np.int32]
     pool: npt.NDArray[np.int32]

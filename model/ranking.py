@@ -15,7 +15,7 @@ from eddyline.model.counts import Counts
 from eddyline.model.evidence import OWN, Candidates, because
 from eddyline.model.fusion import SHARPNESS, GateWeights
 from eddyline.model.model import Model
-from eddyline.model.scores import add_dense, add_sparse, exclude, find_places, ranks, strongest, top
+from eddyline.model.scores import add_dense, add_sparse, exclude, find_places, log_sums, ranks, strongest, top, weigh
 from eddyline.model.walk import Asked, Moments, one_moment, walk
 from eddyline.state.records import Parts
 from eddyline.state.user_state import UserStates
@@ -140,15 +140,15 @@ class Ranking:
     ) -> View:
         network, states = self.model.network, asked.states
         h = torch.from_numpy(np.array(states["h"], order="C"))
-        ring = torch.from_numpy(states["ring"].astype(np.float32))
+        ring = torch.from_numpy(np.ascontiguousarray(states["ring"])).float()
         length = torch.from_numpy(states["ring_length"].astype(np.int64))
         mean, last = self.model.items.history_mean(torch.from_numpy(found.history).long())
         interest = network.interest(h, ring, length, mean, last)
         gate = network.gate(torch.from_numpy(found.context), h)
         evidence = torch.from_numpy(found.evidence)
-        owner = torch.from_numpy(np.repeat(np.arange(len(states)), np.diff(found.start)))
         pattern = network.residual(evidence)
-        sparse = (gate.sparse[owner] * evidence).sum(1) + pattern
+        sparse = pattern.clone()
+        weigh(found.start, found.evidence, np.ascontiguousarray(gate.sparse.numpy()), sparse.numpy())
         neural = gate.neural.unsqueeze(1)
         rows = torch.cat([neural * interest, neural], 1)
         known = moments.known
@@ -225,7 +225,8 @@ class Ranking:
                 top(z, row[part], best[part])
                 own = z[np.arange(len(z)), target[part]]
                 fit = np.flatnonzero((target[part] >= 0) & np.isfinite(own))
-                whole = torch.logsumexp(torch.from_numpy(z), 1).numpy()
+                whole = np.empty(len(z), np.float32)
+                log_sums(z, best[part, 0].copy(), whole)
                 loss[part][fit] = whole[fit] - own[fit]
         return Judged(rank, chosen, row, loss)
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from eddyline.model.compiled import compiled
 
-__all__ = ["add_dense", "add_sparse", "exclude", "find_places", "ranks", "strongest", "top"]
+__all__ = ["add_dense", "add_sparse", "exclude", "find_places", "log_sums", "ranks", "strongest", "top", "weigh"]
 
 
 @compiled
@@ -28,11 +28,70 @@ def add_dense(
         weight: (B, 5).
     """
     for b in range(len(scores)):
-        items, of, w = known[moment[b]], dense[moment[b]], weight[b]
+        items, of = known[moment[b]], dense[moment[b]]
         to, first, second, third, fourth, fifth = scores[b], of[0], of[1], of[2], of[3], of[4]
+        v, w, x, y, z = weight[b, 0], weight[b, 1], weight[b, 2], weight[b, 3], weight[b, 4]
         for i in range(items):
-            to[i] += w[0] * first[i] + w[1] * second[i] + w[2] * third[i] + w[3] * fourth[i] + w[4] * fifth[i]
+            to[i] += v * first[i] + w * second[i] + x * third[i] + y * fourth[i] + z * fifth[i]
         to[items:] = -np.inf
+
+
+@compiled
+def weigh(
+    start: npt.NDArray[np.int64],
+    evidence: npt.NDArray[np.float32],
+    weight: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Add the sparse evidence of each user's candidates, from `start` (B + 1,) on, weighed by the user's gate."""
+    for b in range(len(weight)):
+        w = weight[b]
+        for n in range(start[b], start[b + 1]):
+            of, total = evidence[n], np.float32(0.0)
+            for k in range(len(w)):
+                total += w[k] * of[k]
+            out[n] += total
+
+
+@compiled
+def log_sums(scores: npt.NDArray[np.float32], most: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
+    """The logarithm of each user's Σ exp(score); `most` is the highest score of each, (B,).
+
+    Summed by halves: unlike one number after the other, halves become vector instructions.
+    """
+    each = np.empty(scores.shape[1], np.float32)
+    for b in range(len(scores)):
+        of, highest = scores[b], most[b]
+        for i in range(len(of)):
+            each[i] = _exp(of[i] - highest)
+        count = len(of)
+        while count > 1:
+            half = count // 2
+            first, second = each[:half], each[count - half : count]
+            for i in range(half):
+                first[i] += second[i]
+            count -= half
+        out[b] = highest + np.log(each[0])
+
+
+@compiled
+def _exp(x: np.float32) -> np.float32:
+    """e^x for x ≤ 0, to 1e-6 of its value; next to nothing below −86.
+
+    e^x = 2^n · 2^r with |r| ≤ ½, and the series of 2^r.
+    """
+    magic = np.float32(12582912.0)  # 1.5 · 2^23: what is added to it is rounded to a whole number
+    y = max(x * np.float32(1.44269504), np.float32(-125.0))
+    rounded = np.float32(y + magic)
+    r = y - (rounded - magic)
+    p = np.float32(1.5403530e-4)
+    p = p * r + np.float32(1.3333558e-3)
+    p = p * r + np.float32(9.6181291e-3)
+    p = p * r + np.float32(5.5504109e-2)
+    p = p * r + np.float32(2.4022651e-1)
+    p = p * r + np.float32(6.9314718e-1)
+    bits = np.float32(p * r + np.float32(1.0)).view(np.int32) + (np.float32(rounded).view(np.int32) << np.int32(23))
+    return np.int32(bits).view(np.float32)
 
 
 @compiled

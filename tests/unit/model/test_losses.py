@@ -58,11 +58,11 @@ def test_examples_are_put_side_by_side_with_their_candidates(runner: Runner, mod
     assert served is not None
     assert np.array_equal(served.seen.target, runner.counts.rows(np.concatenate([one.item for one in batch])))
     assert [message.examples for message in served.messages] == [slice(0, 15), slice(15, 40)]
-    assert np.array_equal(served.owner, np.repeat(np.arange(40), np.concatenate([np.diff(one.start) for one in batch])))
-    assert np.array_equal(served.candidate, np.concatenate([one.candidate for one in batch]))
-    second = served.messages[1]
-    assert np.array_equal(served.candidate[second.candidates], batch[1].candidate)
-    assert np.array_equal(second.owner, np.repeat(np.arange(25), np.diff(batch[1].start)))
+    logged = [one.candidate[one.start[b] : one.start[b + 1]].tolist() for one in batch for b in range(len(one))]
+    assert served.candidate.shape == (40, max(map(len, logged)))
+    assert [[row for row in rows if row >= 0] for rows in served.candidate.tolist()] == logged
+    assert np.array_equal(served.evidence[20, 0], batch[1].evidence[batch[1].start[5]].astype(np.float32))
+    assert np.array_equal(served.dense[20, 0], batch[1].dense[batch[1].start[5]].astype(np.float32))
 
 
 def test_only_what_can_be_learned_from_is_taken(runner: Runner, model: Model, batch: list[Examples]) -> None:
@@ -72,11 +72,12 @@ def test_only_what_can_be_learned_from_is_taken(runner: Runner, model: Model, ba
     stale = replace(first, encoder=np.array([12345], np.uint64))
     unknown = second.item.copy()
     unknown[::2] = 1  # an item that the counts do not know
-    served = side_by_side([stale, replace(second, item=unknown)], runner.counts, model.encoder_id)
+    rank = second.rank.copy()
+    rank[1] = 0  # it was not to be had as the click was served
+    served = side_by_side([stale, replace(second, item=unknown, rank=rank)], runner.counts, model.encoder_id)
     assert served is not None
-    assert np.array_equal(served.seen.target, runner.counts.rows(second.item[1::2]))
-    lengths = np.diff(second.start)[1::2]
-    assert np.array_equal(served.owner, np.repeat(np.arange(12), lengths))
+    assert np.array_equal(served.seen.target, runner.counts.rows(second.item[3::2]))
+    assert (served.candidate >= 0).sum(1).tolist() == np.diff(second.start)[3::2].tolist()
 
 
 def test_the_pool_is_what_was_clicked_and_drawn(
@@ -97,7 +98,7 @@ def test_the_pool_is_what_was_clicked_and_drawn(
     chance = 1 - (1 - 1 / 1000) ** 50
     assert [odds[row] for row in drawn] == pytest.approx([-np.log(chance)] * len(drawn), rel=1e-4)
     # histories, and what the examples were served with, are involved as well
-    logged = {row for one in batch for row in one.pool.tolist()}
+    logged = {row for one in batch for row in [*one.pool.tolist(), *one.candidate.tolist()]}
     assert set(pool.rows.tolist()) == {600, *odds, *logged, *served.seen.history[served.seen.history >= 0].tolist()}
     assert pool.rows[pool.place[pool.rows]].tolist() == pool.rows.tolist()
 
@@ -119,19 +120,19 @@ def by_hand(model: Model, examples: Examples, target: np.ndarray) -> float:
     gate = model.network.gate(torch.from_numpy(np.array(examples.context)), h)
     losses = []
     for b in range(len(examples)):
-        one = slice(b, b + 1)
-        m = int(examples.moment[b])
-        dense = torch.from_numpy(examples.pool_dense[m].astype(np.float32))
+        one, m = slice(b, b + 1), int(examples.moment[b])
+        own = slice(examples.start[b], examples.start[b + 1])
+        there = (examples.pool < examples.known[m]) & ~np.isin(examples.pool, examples.candidate[own])
         mean, last = model.items.history_mean(torch.from_numpy(examples.history[one]).long())
         F = model.network.interest(h[one], ring[one], length[one], mean, last)
-        n = SHARPNESS * (model.items.vector[examples.pool] @ F[0]) + model.items.bias[examples.pool]
-        z = gate.neural[b] * n + gate.dense[b] @ dense + torch.from_numpy(np.array(examples.pool_log_odds))
-        for k in range(examples.start[b], examples.start[b + 1]):
-            evidence = torch.from_numpy(examples.evidence[k].astype(np.float32))
-            place = examples.pool.tolist().index(examples.candidate[k])
-            z[place] += gate.sparse[b] @ evidence + model.network.residual(evidence)
-        z[torch.from_numpy(examples.pool >= examples.known[m])] = -torch.inf
-        losses.append(float(-torch.log_softmax(z, 0)[examples.pool.tolist().index(target[b])]))
+        rows = np.concatenate([examples.candidate[own], examples.pool[there]])
+        dense = np.concatenate([examples.dense[own], examples.pool_dense[m].T[there]]).astype(np.float32)
+        n = SHARPNESS * (model.items.vector[rows] @ F[0]) + model.items.bias[rows]
+        z = gate.neural[b] * n + torch.from_numpy(dense) @ gate.dense[b]
+        evidence = torch.from_numpy(examples.evidence[own].astype(np.float32))
+        z[: len(evidence)] += evidence @ gate.sparse[b] + model.network.residual(evidence)
+        z[len(evidence) :] += torch.from_numpy(examples.pool_log_odds[there])
+        losses.append(float(-torch.log_softmax(z, 0)[rows.tolist().index(target[b])]))
     return float(np.mean(losses))
 
 
@@ -156,24 +157,24 @@ def test_each_example_is_told_apart_from_what_was_there_at_its_moment(
     counts.fold(step.evidence)
     examples = step.examples[-1]
     assert examples.known[0] < examples.known[-1]
-    known = np.flatnonzero(step.target[-len(examples) :] >= 0)
     served = side_by_side([examples], counts, model.encoder_id)
     assert served is not None
     pool = make_pool(served, served.seen, len(counts), 0, RANDOM)
     vector, bias = model.items.vector[pool.rows], model.items.bias[pool.rows]
     F = interest(model.network, served.seen, pool, vector)
     each = score_loss(model.network, served, pool, F, vector, bias)
-    assert torch.isfinite(each[torch.from_numpy(known)]).all()
-    first = replace(
-        examples,
-        **{
-            name: getattr(examples, name)[:1]
-            for name in ("user", "item", "h", "ring", "ring_length", "history", "context", "moment", "weight")
-        },
-        start=examples.start[:2],
-    )
-    if known[0] == 0:
-        assert float(each[0]) == pytest.approx(by_hand(model, first, counts.rows(examples.item)), rel=1e-3)
+    learned = np.flatnonzero(examples.rank > 0)
+    assert len(each) == len(learned)
+    for loss, b in zip(each.tolist(), learned.tolist(), strict=True):
+        names = ("user", "item", "h", "ring", "ring_length", "history", "context", "moment", "weight")
+        own = slice(examples.start[b], examples.start[b + 1])
+        one = replace(
+            examples,
+            start=np.array([0, own.stop - own.start]),
+            **{name: getattr(examples, name)[own] for name in ("candidate", "evidence", "dense")},
+            **{name: getattr(examples, name)[b : b + 1] for name in names},
+        )
+        assert loss == pytest.approx(by_hand(model, one, counts.rows(one.item)), rel=1e-3)
 
 
 @torch.no_grad()

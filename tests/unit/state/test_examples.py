@@ -33,6 +33,7 @@ EXAMPLES = Examples(
     start=np.array([0, 1, 1], np.int32),
     candidate=np.array([1], np.int32),
     evidence=np.zeros((1, 14), np.float16),
+    dense=np.zeros((1, 5), np.float16),
     moment=np.array([0, 1], np.uint8),
     known=np.array([2, 2], np.int32),
     pool=np.array([0, 1], np.int32),

@@ -133,7 +133,19 @@ def test_moments_at_once_are_one_after_the_other(
     begins = [0, *ends[:-1].tolist()]
     listed = [begin + step.listed for begin, step in zip(begins, steps, strict=True)]
     assert np.array_equal(whole.listed, np.concatenate(listed))
-    for name in ("user", "item", "offset", "rank", "popular_rank", "h", "ring", "context", "candidate", "evidence"):
+    for name in (
+        "user",
+        "item",
+        "offset",
+        "rank",
+        "popular_rank",
+        "h",
+        "ring",
+        "context",
+        "candidate",
+        "evidence",
+        "dense",
+    ):
         found = np.concatenate([logged(step, name) for step in steps if step.examples] or [np.zeros(0)])
         np.testing.assert_allclose(logged(whole, name), found, rtol=1e-3, atol=1e-5, err_msg=name)
     for m, step in enumerate(steps):

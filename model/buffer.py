@@ -49,16 +49,17 @@ class ReplayBuffer:
         )
         self.capacity = settings.capacity
         self.offered = 0
-        self._rows = np.zeros(0, self._dtype)
+        self._room = np.zeros(0, self._dtype)
+        self._count = 0
         self._random = np.random.default_rng(seed)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._count
 
     @property
     def rows(self) -> npt.NDArray[np.void]:
         """All examples in it, in no order."""
-        return self._rows
+        return self._room[: self._count]
 
     def new_rows(self, count: int) -> npt.NDArray[np.void]:
         """Empty rows to fill and `add`."""
@@ -66,42 +67,50 @@ class ReplayBuffer:
 
     def add(self, rows: npt.NDArray[np.void]) -> None:
         """Offer examples, in order."""
-        room = max(0, self.capacity - len(self._rows))
-        if room:
-            self._rows = np.append(self._rows, rows[:room])
-        self.offered += min(room, len(rows))
-        for row in rows[room:]:
-            self.offered += 1
-            place = int(self._random.integers(0, self.offered))
-            if place < self.capacity:
-                self._rows[place] = row
+        room = max(0, self.capacity - self._count)
+        if room and len(rows):
+            end = min(self._count + len(rows), self.capacity)
+            if end > len(self._room):
+                more = np.zeros(min(max(end, 2 * len(self._room)), self.capacity), self._dtype)
+                more[: self._count] = self._room[: self._count]
+                self._room = more
+            self._room[self._count : end] = rows[:room]
+            self._count = end
+        late = rows[room:]
+        self.offered += len(rows) - len(late)
+        place = self._random.integers(0, self.offered + 1 + np.arange(len(late)))
+        self.offered += len(late)
+        for n in np.flatnonzero(place < self.capacity).tolist():
+            self._room[place[n]] = late[n]
 
     def sample(self, count: int) -> npt.NDArray[np.void]:
         """`count` examples drawn with replacement; none while the buffer is empty."""
-        if not len(self._rows):
-            return self._rows
-        return self._rows[self._random.integers(0, len(self._rows), count)]
+        if not self._count:
+            return self.rows
+        return self._room[self._random.integers(0, self._count, count)]
 
     def forget(self, users: npt.NDArray[np.uint64]) -> int:
         """Erase the examples of the users (hashes); returns how many there were."""
-        gone = np.isin(self._rows["user"], users)
-        self._rows = self._rows[~gone]
+        gone = np.isin(self.rows["user"], users)
+        self._room = self.rows[~gone]
+        self._count = len(self._room)
         return int(gone.sum())
 
     def clear(self) -> None:
         """Forget everything: a new encoder makes old hidden states meaningless."""
-        self._rows = self._rows[:0]
+        self._count = 0
         self.offered = 0
 
     def to_arrays(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """The content, and what else is needed to go on exactly where it stood."""
-        arrays = {name: np.ascontiguousarray(self._rows[name]) for name in self._dtype.names or ()}
+        arrays = {name: np.ascontiguousarray(self.rows[name]) for name in self._dtype.names or ()}
         return arrays, {"offered": self.offered, "random": self._random.bit_generator.state}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]], rest: Mapping[str, Any]) -> None:
         """Take back what `to_arrays` gave."""
-        self._rows = self.new_rows(len(arrays["user"]))
+        self._room = self.new_rows(len(arrays["user"]))
+        self._count = len(self._room)
         for name in self._dtype.names or ():
-            self._rows[name] = arrays[name]
+            self._room[name] = arrays[name]
         self.offered = rest["offered"]
         self._random.bit_generator.state = rest["random"]

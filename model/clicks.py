@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -58,11 +58,15 @@ class Clicks:
     def __len__(self) -> int:
         return len(self.user)
 
+    def part(self, begin: int, end: int) -> Clicks:
+        """The clicks from `begin` up to `end`, of the same users."""
+        return Clicks(**{field.name: getattr(self, field.name)[begin:end] for field in fields(self)})
+
     @classmethod
     def of(
         cls,
         clicks: Sequence[Click],
-        rows: Sequence[int],
+        rows: Sequence[int] | npt.NDArray[np.int64],
         positions: Sequence[tuple[int, int]],
         settings: ClickSettings,
     ) -> Clicks:

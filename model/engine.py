@@ -19,7 +19,8 @@ from eddyline.model.counts import Counts
 from eddyline.model.evidence import SESSION_GAP_MS
 from eddyline.model.examples import ExampleSettings, make_examples
 from eddyline.model.model import Model
-from eddyline.model.ranking import Lists, Ranking, RankingSettings, View
+from eddyline.model.ranking import Judged, Lists, Ranking, RankingSettings, View
+from eddyline.model.walk import Asked, Moments
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
 from eddyline.state.user_state import StateShape, UserStates
@@ -44,18 +45,23 @@ class Step:
     Attributes:
         states: the states after it, (U,).
         applied: which clicks changed a state; the others had been applied before, (B,).
-        lists: the newest list of each user, U of them; none if none were asked for.
-        evidence: the applied clicks, for everybody's counts.
+        lists: after each moment, the newest list of each user who clicked at it; none if none were asked for.
+        listed: where each list's last click is among the clicks, ascending by moment, then by user.
+        target: row of each applied click's item, -1 where the evidence did not have it yet, (A,).
+        evidence: the applied clicks, for everybody's counts, (A,).
         examples: what was known before each applied click, in messages of bounded size.
-        view: what the model saw, of the users before each applied click, then of the users after it. It is good
-            until the next step.
+        judged: what the model said before each applied click, (A,).
+        view: what the model saw before each applied click, (A,).
     """
 
     states: UserStates
     applied: npt.NDArray[np.bool_]
     lists: Lists
+    listed: npt.NDArray[np.int64]
+    target: npt.NDArray[np.int32]
     evidence: Evidence
     examples: Sequence[Examples]
+    judged: Judged
     view: View
 
 
@@ -65,16 +71,18 @@ class Advance(NamedTuple):
     Attributes:
         states: the states after them, (U,).
         before: the state before each applied click, (A,).
+        after: the state after each click, (B,); none if none were asked for.
         fresh: which clicks were applied, ascending, (A,).
-        target: row of each applied click's item, -1 where the evidence does not have it yet, (A,).
-        evidence: the applied clicks, for everybody's counts.
+        target: row of each applied click's item, -1 where the evidence does not have it at the click's moment, (A,).
+        moments: the moments, and the applied clicks between them.
     """
 
     states: UserStates
     before: UserStates
+    after: UserStates
     fresh: npt.NDArray[np.int64]
     target: npt.NDArray[np.int32]
-    evidence: Evidence
+    moments: Moments
 
 
 class Engine:
@@ -106,52 +114,86 @@ class Engine:
         """What ranks with the version that is served."""
         return self._ranking
 
-    def step(self, clicks: Clicks, states: UserStates, counts: Counts, *, lists: bool = True) -> Step:
+    def step(
+        self,
+        clicks: Clicks,
+        states: UserStates,
+        counts: Counts,
+        ends: npt.NDArray[np.int64] | None = None,
+        *,
+        lists: bool = True,
+        answers: bool = False,
+    ) -> Step:
         """Apply clicks to the states of their users, and rank for each user.
 
         A user may click several times in one batch: the result is that of one click after the other. A click
         whose offset a state has passed already changes nothing; its user still gets a list. States that another
         encoder made are encoded anew.
 
+        Clicks of one moment all find the same counts, which a step of one moment only reads. Of several moments, the
+        clicks of each are folded before the next, as if each were a step; those of the last are left to the caller.
+
         Args:
             clicks: B clicks.
             states: the states of the U users, one row each; not changed.
             counts: the evidence folded so far.
+            ends: where the clicks of each moment end, the last one with the last click, (M,); None: one moment.
             lists: False where nobody reads the new lists: none are made.
+            answers: whether the lists as of before each click, and the loss of each, are wanted.
         """
-        states, before, fresh, target, evidence = self.advance(clicks, states, counts)
+        ends = np.array([len(clicks)]) if ends is None else ends
+        states, before, after, fresh, target, moments = self.advance(clicks, states, counts, ends, after=lists)
         applied = np.zeros(len(clicks), np.bool_)
         applied[fresh] = True
-        after = states if lists else states[:0]
-        asked = np.concatenate([before, after])
-        now_ms = np.concatenate([clicks.ts_ms[fresh], _last_ms(after)])
-        view = self._ranking.view(asked, now_ms, counts)
+        listed = _last_of_each(clicks.user, ends) if lists else np.zeros(0, np.int64)
+        after = after[listed]
+        one, other = self._ranking.views(
+            counts,
+            moments,
+            Asked(before, clicks.ts_ms[fresh], moments.end),
+            Asked(after, _last_ms(after), np.searchsorted(listed, ends)),
+        )
+        judged = self._ranking.judge(one, target, self.settings.examples.candidates, answers=answers)
+        evidence = moments.evidence
         examples = make_examples(
-            self.settings.examples, self._ranking, view, before, target, clicks.user_hash[fresh],
-            clicks.item[fresh], clicks.ts_ms[fresh], clicks.partition[fresh], clicks.offset[fresh],
-            clicks.weight[fresh], self._random,
+            self.settings.examples, self._model, one, judged, before, clicks.user_hash[fresh], target, evidence,
+            self._random,
         )  # fmt: skip
-        return Step(states, applied, self._ranking.lists(view, len(fresh)), evidence, examples, view)
+        made = self._ranking.lists(other)
+        return Step(states, applied, made, listed, target, evidence, examples, judged, one)
 
-    def advance(self, clicks: Clicks, states: UserStates, counts: Counts) -> Advance:
-        """The half of a step that every click needs: new states and evidence; nothing is ranked."""
+    def advance(
+        self,
+        clicks: Clicks,
+        states: UserStates,
+        counts: Counts,
+        ends: npt.NDArray[np.int64],
+        *,
+        after: bool = False,
+    ) -> Advance:
+        """The half of a step that every click needs: new states and evidence; nothing is ranked, nothing folded."""
         states = states.copy()
         if self._model.encoder:
             self._model.encoder.refresh(states)
         before = states[clicks.user]
+        then = before.copy() if after else before[:0]
         applied = np.zeros(len(clicks), np.bool_)
         for chosen in _waves(clicks.user):
             users = clicks.user[chosen]
             old = states[users]
             new = (old["partition"] != clicks.partition[chosen]) | (old["offset"] < clicks.offset[chosen])
-            fresh, users, old = chosen[new], users[new], old[new]
-            before[fresh] = old
+            fresh, advancing = chosen[new], old[new]
+            before[fresh] = advancing
             applied[fresh] = True
-            states[users] = self._advance(old, clicks, fresh)
+            states[users[new]] = self._advance(advancing, clicks, fresh)
+            if after:
+                then[chosen] = states[users]
         fresh = np.flatnonzero(applied)
-        target = counts.rows(clicks.item[fresh])
-        evidence = self._evidence(clicks, fresh, before[fresh], target)
-        return Advance(states, before[fresh], fresh, target, evidence)
+        end = np.searchsorted(fresh, ends)
+        target, known, first = _targets(clicks.item[fresh], counts, end)
+        new_ids = [clicks.item_ids[b] for b in fresh[first].tolist()]
+        evidence = self._evidence(clicks, fresh, before[fresh], new_ids)
+        return Advance(states, before[fresh], then, fresh, target, Moments(known, end, evidence))
 
     def recommend(self, states: UserStates, now_ms: int, counts: Counts) -> Lists:
         """The lists of users at `now_ms` without a click, for a refresh or an answer on demand."""
@@ -159,7 +201,7 @@ class Engine:
             states = states.copy()
             self._model.encoder.refresh(states)
         view = self._ranking.view(states, np.full(len(states), now_ms, np.int64), counts)
-        return self._ranking.lists(view, 0)
+        return self._ranking.lists(view)
 
     def _advance(self, states: UserStates, clicks: Clicks, chosen: npt.NDArray[np.int64]) -> UserStates:
         """The states after one click each."""
@@ -181,7 +223,7 @@ class Engine:
         return after
 
     def _evidence(
-        self, clicks: Clicks, fresh: npt.NDArray[np.int64], before: UserStates, targets: npt.NDArray[np.int32]
+        self, clicks: Clicks, fresh: npt.NDArray[np.int64], before: UserStates, new_ids: Sequence[str]
     ) -> Evidence:
         length = before["history_length"].astype(np.int64)
         count = np.minimum(length, _EVIDENCE_RECENT)
@@ -190,7 +232,6 @@ class Engine:
         valid = age < count[:, None]
         recent = np.take_along_axis(before["item"], np.maximum(place, 0), 1)[valid]
         in_session = np.minimum(_in_session(before, clicks, fresh), count)
-        unknown = [clicks.item_ids[b] for b, row in zip(fresh.tolist(), targets.tolist(), strict=True) if row < 0]
         return Evidence(
             item=clicks.item[fresh],
             weight=clicks.weight[fresh],
@@ -200,12 +241,44 @@ class Engine:
             recent=recent,
             recent_count=count.astype(np.uint8),
             session_length=in_session.astype(np.uint8),
-            new_ids=list(dict.fromkeys(unknown)),
+            new_ids=new_ids,
         )
 
 
 _EVIDENCE_RECENT = 10
 """How many items before a click its evidence names."""
+
+
+def _targets(
+    item: npt.NDArray[np.uint64], counts: Counts, end: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The rows of items clicked at moments that end at `end` (M,), if those of each are folded before the next.
+
+    Returns:
+        Rows, -1 where an item has none at its moment, (A,); how many items are known at each moment, (M,); and the
+        first click on each new item, ascending.
+    """
+    row = counts.rows(item)
+    unknown = np.flatnonzero(row < 0)
+    _, first, which = np.unique(item[unknown], return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty(len(order), np.int64)  # of each distinct new item among the new rows
+    place[order] = np.arange(len(order))
+    arrival = np.searchsorted(end, unknown[first[order]], side="right")  # at which moment each is clicked first
+    known = len(counts) + np.searchsorted(arrival, np.arange(len(end)))
+    there = arrival[place[which]] < np.searchsorted(end, unknown, side="right")
+    row[unknown] = np.where(there, len(counts) + place[which], -1)
+    return row, known, unknown[first[order]]
+
+
+def _last_of_each(user: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The last click of each user at each moment, by moment, then by user."""
+    moment = np.searchsorted(ends, np.arange(len(user)), side="right")
+    order = np.lexsort((user, moment))
+    of_each = np.stack([moment, user])[:, order]
+    last = np.append((of_each[:, 1:] != of_each[:, :-1]).any(0), np.ones(min(1, len(user)), np.bool_))
+    found: npt.NDArray[np.int64] = order[last]
+    return found
 
 
 def _waves(user: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:

@@ -18,21 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from eddyline.model.compiled import compiled
-from eddyline.model.counts import BACK, NEAR, SESSION, TRANSITION, Counts
-from eddyline.model.item_table import ItemTable, find_row
+from eddyline.model.counts import Counts
+from eddyline.model.dense import log_1p
+from eddyline.model.folding import BACK, NEAR, SESSION, TRANSITION, Tally
+from eddyline.model.item_table import find_row
 from eddyline.model.links import Links, find_link
 from eddyline.state.user_state import UserStates
 
-__all__ = [
-    "CONTEXT",
-    "DENSE",
-    "OWN",
-    "SPARSE",
-    "Candidates",
-    "because",
-    "candidates",
-    "dense_evidence",
-]
+__all__ = ["CONTEXT", "OWN", "SESSION_GAP_MS", "SPARSE", "Asking", "Candidates", "Finding", "asking", "because", "find"]
 
 SPARSE = (
     "near_fine",  # log(1 + p / 1e-4) / 2
@@ -49,13 +42,6 @@ SPARSE = (
     "own_minutes",  # log(1 + minutes since) / 5
     "own_last",  # 1 if it is the last item
     "own_transition",  # log(1 + how often it followed the last item in the user's own history)
-)
-DENSE = (
-    "popular_500",  # log(1 + 1e5 · share of the decayed clicks)
-    "popular_3000",
-    "popular_20000",
-    "clicks",  # log(1 + undecayed clicks)
-    "age",  # log(1 + age in clicks of the stream) / 2
 )
 CONTEXT = (
     "activity",  # log(1 + the user's clicks) / 5
@@ -92,44 +78,74 @@ class Candidates(NamedTuple):
     seen: npt.NDArray[np.int32]
 
 
-def candidates(
-    counts: Counts, states: UserStates, now_ms: npt.NDArray[np.int64], most: int, history: int
-) -> Candidates:
-    """The candidates of B users at their `now_ms` (B,), at most `most` each.
+class Asking(NamedTuple):
+    """B users about whom evidence is wanted, as the kernels read them.
 
-    Where the links name more, the ones with the most votes by weight stay. `history` is L, how many of the last
-    items are returned as rows.
+    Attributes:
+        item, ts_ms: their last clicks, oldest first, (B, H).
+        history_length, clicks, ring_length, session_length: as in their states, (B,).
+        now_ms: when each is asked about, (B,).
+        end: where the users of each moment end, (M,).
     """
-    B, H = len(states), states["item"].shape[1]
-    window, neighbours = counts.settings.window, counts.most_links
-    start = np.zeros(B + 1, np.int64)
-    item = np.empty(B * most, np.int32)
-    evidence = np.empty((B * most, len(SPARSE)), np.float32)
-    context = np.empty((B, len(CONTEXT)), np.float32)
-    rows = np.full((B, max(H, history)), -1, np.int32)
-    room = 2 * window * neighbours + H
-    _candidates(
-        states["item"], states["ts_ms"], states["history_length"], states["clicks"], states["ring_length"],
-        states["session_length"], now_ms, states["ring"].shape[1], counts.table, counts.clicks, counts.followed,
-        counts.forward, counts.backward, window, most, np.full(len(counts), -1, np.int32),
-        np.empty(room, np.int32), np.empty((room, 12), np.float32), start, item, evidence, context, rows,
-    )  # fmt: skip
-    n = int(start[B])
-    return Candidates(start, item[:n], evidence[:n], context, rows[:, :history], rows[:, :H])
+
+    item: npt.NDArray[np.uint64]
+    ts_ms: npt.NDArray[np.int64]
+    history_length: npt.NDArray[np.uint16]
+    clicks: npt.NDArray[np.uint32]
+    ring_length: npt.NDArray[np.uint16]
+    session_length: npt.NDArray[np.uint16]
+    now_ms: npt.NDArray[np.int64]
+    end: npt.NDArray[np.int64]
 
 
-def dense_evidence(counts: Counts) -> npt.NDArray[np.float32]:
-    """Evidence for every item, (I, len(DENSE))."""
-    dense = np.empty((len(counts), len(DENSE)), np.float32)
-    dense[:, :3] = counts.popular_shares()
-    dense[:, :3] *= 1e5
-    dense[:, 3] = counts.clicks
-    dense[:, 4] = counts.age_clicks()
-    # log(1 + x) rather than log1p: numpy has a vectorised log, and no x here is tiny
-    dense += 1.0
-    np.log(dense, out=dense)
-    dense[:, 4] *= 0.5
-    return dense
+def asking(states: UserStates, now_ms: npt.NDArray[np.int64], end: npt.NDArray[np.int64]) -> Asking:
+    """The users with these states, at `now_ms` (B,), of moments that end at `end` (M,)."""
+    named = ("item", "ts_ms", "history_length", "clicks", "ring_length", "session_length")
+    columns = (states[name] for name in named)
+    return Asking(*(np.ascontiguousarray(column) for column in (*columns, now_ms, end)))
+
+
+class Finding(NamedTuple):
+    """Room for the candidates of B users, at most `most` each, and for finding them.
+
+    Attributes:
+        start, item, evidence, context, rows: as in `Candidates`; `rows` of the last max(H, L) items.
+        place: each item's place in `named` while a user is looked at, -1 otherwise, (I,).
+        named: items named so far, (n,).
+        sums: what was gathered about each, (n, SUMS).
+    """
+
+    start: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int32]
+    evidence: npt.NDArray[np.float32]
+    context: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.int32]
+    place: npt.NDArray[np.int32]
+    named: npt.NDArray[np.int32]
+    sums: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, asking: Asking, counts: Counts, items: int, most: int, history: int) -> Finding:
+        """Room to find at most `most` candidates for each user among `items` items."""
+        B, H = asking.item.shape
+        room = 2 * counts.settings.window * counts.most_links + H
+        return cls(
+            np.zeros(B + 1, np.int64),
+            np.empty(B * most, np.int32),
+            np.empty((B * most, len(SPARSE)), np.float32),
+            np.empty((B, len(CONTEXT)), np.float32),
+            np.full((B, max(H, history)), -1, np.int32),
+            np.full(items, -1, np.int32),
+            np.empty(room, np.int32),
+            np.empty((room, SUMS), np.float32),
+        )
+
+    def found(self, histories: int, history: int) -> Candidates:
+        """What was found; H items of each user were looked at, L of them are the long-term interest."""
+        n = int(self.start[-1])
+        return Candidates(
+            self.start, self.item[:n], self.evidence[:n], self.context, self.rows[:, :history], self.rows[:, :histories]
+        )
 
 
 def because(
@@ -152,43 +168,24 @@ def because(
 
 
 NEAR_SUM, SESSION_SUM, BACK_SUM, T1, T2, VOTES, AGE, DECAYED, MINUTES, LAST, FOLLOWS, SUM = range(12)
+SUMS = 12
 
 
 @compiled
-def _candidates(
-    items: npt.NDArray[np.uint64],
-    times: npt.NDArray[np.int64],
-    lengths: npt.NDArray[np.uint16],
-    activity: npt.NDArray[np.uint32],
-    ring_length: npt.NDArray[np.uint16],
-    session_length: npt.NDArray[np.uint16],
-    now_ms: npt.NDArray[np.int64],
-    ring: int,
-    table: ItemTable,
-    clicks: npt.NDArray[np.float32],
-    followed: npt.NDArray[np.float32],
-    forward: Links,
-    backward: Links,
-    window: int,
-    most: int,
-    place: npt.NDArray[np.int32],
-    named: npt.NDArray[np.int32],
-    sums: npt.NDArray[np.float32],
-    start: npt.NDArray[np.int64],
-    out_item: npt.NDArray[np.int32],
-    out: npt.NDArray[np.float32],
-    context: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.int32],
-) -> None:
-    """Gather, then normalise and write. `place` is -1 everywhere between users."""
-    n_out = 0
-    for b in range(len(items)):
-        length = lengths[b]
+def find(begin: int, end: int, asking: Asking, ring: int, tally: Tally, window: int, most: int, to: Finding) -> None:
+    """Find the candidates of the users `begin` to `end` with the counts as they stand: gather, normalise, write."""
+    items, times, now_ms = asking.item, asking.ts_ms, asking.now_ms
+    table, clicks, followed = tally.table, tally.items.clicks, tally.items.followed
+    forward, backward = tally.forward, tally.backward
+    place, named, sums, rows = to.place, to.named, to.sums, to.rows
+    n_out = to.start[begin]
+    for b in range(begin, end):
+        length = asking.history_length[b]
         last_ms = times[b, length - 1] if length > 0 else np.int64(0)
         gap_ms = max(np.int64(0), now_ms[b] - last_ms) if length > 0 else np.int64(0)
         for a in range(length):
             rows[b, a] = find_row(table.key, table.row, items[b, length - 1 - a])
-        in_session = session_length[b] if gap_ms < SESSION_GAP_MS else 0
+        in_session = asking.session_length[b] if gap_ms < SESSION_GAP_MS else 0
         n = 0
         near_total = session_total = back_total = np.float32(0.0)
         for k in range(min(window, length)):
@@ -264,35 +261,35 @@ def _candidates(
             place[named[p]] = -1
             if s[SUM] < least or n_out - first == most:
                 continue
-            f = out[n_out]
+            f = to.evidence[n_out]
             share = s[NEAR_SUM] / near_total
-            f[0] = np.log1p(share * np.float32(1e4)) * np.float32(0.5)
-            f[1] = np.log1p(share * np.float32(1e2))
-            f[2] = np.log1p(s[SESSION_SUM] / session_total * np.float32(1e4)) * np.float32(0.5)
-            f[3] = np.log1p(s[BACK_SUM] / back_total * np.float32(1e4)) * np.float32(0.5)
+            f[0] = log_1p(share * np.float32(1e4)) * np.float32(0.5)
+            f[1] = log_1p(share * np.float32(1e2))
+            f[2] = log_1p(s[SESSION_SUM] / session_total * np.float32(1e4)) * np.float32(0.5)
+            f[3] = log_1p(s[BACK_SUM] / back_total * np.float32(1e4)) * np.float32(0.5)
             f[4] = s[T1]
-            f[5] = np.log1p(s[T1] * np.float32(1e3)) * np.float32(0.5)
-            f[6] = np.log1p(s[T2] * np.float32(1e3)) * np.float32(0.5)
+            f[5] = log_1p(s[T1] * np.float32(1e3)) * np.float32(0.5)
+            f[6] = log_1p(s[T2] * np.float32(1e3)) * np.float32(0.5)
             f[7] = s[VOTES] / window
             f[8:] = 0.0
             if s[DECAYED] > 0.0:
                 f[8] = 1.0
-                f[9] = np.log1p(s[AGE]) * np.float32(0.5)
+                f[9] = log_1p(s[AGE]) * np.float32(0.5)
                 f[10] = (np.log(s[DECAYED]) + np.float32(3.0)) * np.float32(0.5)
-                f[11] = np.log1p(s[MINUTES]) * np.float32(0.2)
+                f[11] = log_1p(s[MINUTES]) * np.float32(0.2)
                 f[12] = s[LAST]
-                f[13] = np.log1p(s[FOLLOWS])
-            out_item[n_out] = named[p]
+                f[13] = log_1p(s[FOLLOWS])
+            to.item[n_out] = named[p]
             n_out += 1
-        start[b + 1] = n_out
-        c = context[b]
+        to.start[b + 1] = n_out
+        c = to.context[b]
         last = rows[b, 0] if length > 0 else -1
-        c[0] = np.log1p(np.float32(activity[b])) * np.float32(0.2)
-        c[1] = np.log1p(gap_ms / np.float32(60_000.0)) * np.float32(0.1)
-        c[2] = np.log1p(clicks[last]) * np.float32(0.2) if last >= 0 else 0.0
-        c[3] = np.log1p(near_total) / np.float32(3.0)
+        c[0] = log_1p(np.float32(asking.clicks[b])) * np.float32(0.2)
+        c[1] = log_1p(gap_ms / np.float32(60_000.0)) * np.float32(0.1)
+        c[2] = log_1p(clicks[last]) * np.float32(0.2) if last >= 0 else 0.0
+        c[3] = log_1p(near_total) / np.float32(3.0)
         c[4] = repeats / max(length, 1)
-        c[5] = ring_length[b] / ring
+        c[5] = asking.ring_length[b] / ring
         c[6] = 1.0 if gap_ms >= SESSION_GAP_MS or length == 0 else 0.0
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from eddyline.model.compiled import compiled
-from eddyline.model.ranking import Ranking, View
+from eddyline.model.dense import DENSE
+from eddyline.model.model import Model
+from eddyline.model.ranking import Judged, View
+from eddyline.model.scores import top
+from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
 from eddyline.state.user_state import UserStates
 
@@ -27,65 +32,72 @@ class ExampleSettings(BaseModel):
 
 def make_examples(
     settings: ExampleSettings,
-    ranking: Ranking,
+    model: Model,
     view: View,
+    judged: Judged,
     before: UserStates,
-    target: npt.NDArray[np.int32],
     user: npt.NDArray[np.uint64],
-    item: npt.NDArray[np.uint64],
-    ts_ms: npt.NDArray[np.int64],
-    partition: npt.NDArray[np.int32],
-    offset: npt.NDArray[np.int64],
-    weight: npt.NDArray[np.float32],
+    target: npt.NDArray[np.int32],
+    evidence: Evidence,
     random: np.random.Generator,
 ) -> list[Examples]:
-    """Examples of B clicks, which are the first B users of the view, in messages of at most `batch`.
+    """Examples of the B clicks of the users of a view, in messages of bounded size.
 
     Args:
         settings: sizes.
-        ranking: what made the view.
+        model: what made the view.
         view: what the model saw before the clicks.
+        judged: what was read off its scores.
         before: the users' states before the clicks, (B,).
+        user: hashes of the users, (B,).
         target: row of the clicked item, -1 where it was not in the evidence yet, (B,).
-        user, item, ts_ms, partition, offset, weight: the clicks, (B,).
+        evidence: the clicks.
         random: draws the uniform part of the pools.
     """
-    popular = view.dense[:, 1]
-    by_popularity = np.sort(popular)
-    head = np.argsort(-popular, kind="stable")[: settings.popular].astype(np.int32)
+    popular_rank = np.zeros(len(before), np.int32)
+    _popular_ranks(view.dense, view.moment, view.known, target, popular_rank)
+    found = view.candidates
+    chosen = np.concatenate([[0], np.cumsum(judged.chosen)])[found.start]  # where each user's chosen candidates begin
+    candidate, sparse = found.item[judged.chosen], _half(found.evidence[judged.chosen])
+    dense = np.empty((len(candidate), len(DENSE)), np.float32)
+    _take_each(view.dense, np.repeat(view.moment, np.diff(chosen)), candidate, dense)
+    dense_half = _half(dense)
     messages = []
     for begin in range(0, len(before), settings.batch):
         end = min(len(before), begin + settings.batch)
-        part = slice(begin, end)
-        start, candidate, evidence, rank = _score(settings, ranking, view, begin, end, target[part])
-        known = target[part][target[part] >= 0]
-        pool, log_odds = _pool(settings, len(popular), np.concatenate([candidate, known, head]), random)
-        popular_rank = np.zeros(end - begin, np.int32)
-        above = len(popular) - np.searchsorted(by_popularity, popular[known], side="left")
-        popular_rank[target[part] >= 0] = above
+        part, logged = slice(begin, end), slice(int(chosen[begin]), int(chosen[end]))
+        first, last = int(view.moment[begin]), int(view.moment[end - 1])
+        popular = _most_popular(settings.popular, view.dense[last, _POPULAR, : view.known[last]])
+        sure = np.concatenate([target[part][target[part] >= 0], popular])
+        pool, log_odds = _pool(settings, int(view.known[last]), sure, random)
+        pool_dense = np.empty((1 + last - first, len(DENSE), len(pool)), np.float32)
+        _take(view.dense, first, pool, pool_dense)
         states = before[part]
         messages.append(
             Examples(
-                encoder=np.array([ranking.model.encoder_id], np.uint64),
-                model_version=np.array([ranking.model.version], np.int64),
+                encoder=np.array([model.encoder_id], np.uint64),
+                model_version=np.array([model.version], np.int64),
                 user=user[part],
-                item=item[part],
-                ts_ms=ts_ms[part],
-                partition=partition[part],
-                offset=offset[part],
-                weight=weight[part],
-                rank=rank,
-                popular_rank=popular_rank,
+                item=evidence.item[part],
+                ts_ms=evidence.ts_ms[part],
+                partition=evidence.partition[part],
+                offset=evidence.offset[part],
+                weight=evidence.weight[part],
+                rank=judged.rank[part],
+                popular_rank=popular_rank[part],
                 h=states["h"].astype(np.float16),
                 ring=np.ascontiguousarray(states["ring"]),
                 ring_length=states["ring_length"].astype(np.uint8),
-                history=np.ascontiguousarray(view.candidates.history[part]),
-                context=view.candidates.context[part],
-                start=start,
-                candidate=candidate,
-                evidence=evidence,
+                history=np.ascontiguousarray(found.history[part]),
+                context=found.context[part],
+                start=(chosen[begin : end + 1] - chosen[begin]).astype(np.int32),
+                candidate=candidate[logged],
+                evidence=sparse[logged],
+                dense=dense_half[logged],
+                moment=(view.moment[part] - first).astype(np.uint8),
+                known=view.known[first : last + 1].astype(np.int32),
                 pool=pool,
-                pool_dense=view.dense[pool].astype(np.float16),
+                pool_dense=_half(pool_dense),
                 pool_log_odds=log_odds,
                 forget=np.zeros(0, np.uint64),
             )
@@ -93,25 +105,20 @@ def make_examples(
     return messages
 
 
-def _score(
-    settings: ExampleSettings,
-    ranking: Ranking,
-    view: View,
-    begin: int,
-    end: int,
-    target: npt.NDArray[np.int32],
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float16], npt.NDArray[np.int32]]:
-    """Ranks of the targets, and the candidates worth logging: (start, candidate, evidence, rank)."""
-    scores = ranking.scores(view, begin, end).numpy()
-    rank = np.zeros(len(target), np.int32)
-    _rank(scores, target, rank)
-    origin = view.candidates.start[begin : end + 1]
-    chosen = np.zeros(origin[-1] - origin[0], np.bool_)
-    found = view.candidates.item[origin[0] : origin[-1]]
-    _choose(scores, origin - origin[0], found, target, settings.candidates, chosen)
-    start = np.concatenate([[0], np.cumsum(chosen)])[origin - origin[0]].astype(np.int32)
-    evidence = view.candidates.evidence[origin[0] : origin[-1]][chosen].astype(np.float16)
-    return start, found[chosen], evidence, rank
+_POPULAR = DENSE.index("popular_3000")
+
+
+def _most_popular(most: int, popular: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    row = np.full(min(most, len(popular)), -1, np.int32)
+    if len(row):
+        top(popular[None], row[None], np.full((1, len(row)), -np.inf, np.float32))
+    return row
+
+
+def _half(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """In half precision; numpy converts one number at a time."""
+    half: npt.NDArray[np.float16] = torch.from_numpy(array).half().numpy()
+    return half
 
 
 def _pool(
@@ -130,39 +137,42 @@ def _pool(
 
 
 @compiled
-def _rank(scores: npt.NDArray[np.float32], target: npt.NDArray[np.int32], out: npt.NDArray[np.int32]) -> None:
-    """How many items score at least as high as the target, itself included; 0 where it is unknown."""
+def _popular_ranks(
+    dense: npt.NDArray[np.float32],
+    moment: npt.NDArray[np.int64],
+    known: npt.NDArray[np.int64],
+    target: npt.NDArray[np.int32],
+    out: npt.NDArray[np.int32],
+) -> None:
+    """Place of each target by decayed popularity at its moment, ties counted against it; 0 where it is unknown."""
     for b in range(len(target)):
         if target[b] >= 0:
-            own = scores[b, target[b]]
-            above = 0
-            for i in range(scores.shape[1]):
-                above += scores[b, i] >= own
+            popular = dense[moment[b], _POPULAR]
+            own = popular[target[b]]
+            above = np.int32(0)
+            for i in range(known[moment[b]]):
+                above += np.int32(popular[i] >= own)
             out[b] = above
 
 
 @compiled
-def _choose(
-    scores: npt.NDArray[np.float32],
-    start: npt.NDArray[np.int64],
-    item: npt.NDArray[np.int32],
-    target: npt.NDArray[np.int32],
-    most: int,
-    out: npt.NDArray[np.bool_],
+def _take(dense: npt.NDArray[np.float32], first: int, row: npt.NDArray[np.int32], out: npt.NDArray[np.float32]) -> None:
+    """The dense evidence of the rows at the moments from `first` on."""
+    for m in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            of, to = dense[first + m, k], out[m, k]
+            for p in range(len(row)):
+                to[p] = of[row[p]]
+
+
+@compiled
+def _take_each(
+    dense: npt.NDArray[np.float32],
+    moment: npt.NDArray[np.int64],
+    row: npt.NDArray[np.int32],
+    out: npt.NDArray[np.float32],
 ) -> None:
-    """Mark each user's `most` candidates of the highest score, and the target if it is a candidate."""
-    for b in range(len(target)):
-        begin, end = start[b], start[b + 1]
-        least = np.float32(-np.inf)
-        if end - begin > most:
-            z = np.empty(end - begin, np.float32)
-            for n in range(begin, end):
-                z[n - begin] = scores[b, item[n]]
-            least = np.partition(z, len(z) - most)[len(z) - most]
-        kept = 0
-        for n in range(begin, end):
-            if scores[b, item[n]] >= least and kept < most:
-                out[n] = True
-                kept += 1
-            elif item[n] == target[b]:
-                out[n] = True
+    """The dense evidence of each of the rows at its own moment, (n, E)."""
+    for n in range(len(row)):
+        for k in range(out.shape[1]):
+            out[n, k] = dense[moment[n], k, row[n]]

@@ -17,7 +17,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from eddyline.model.evidence import CONTEXT, DENSE, OWN, SPARSE
+from eddyline.model.dense import DENSE
+from eddyline.model.evidence import CONTEXT, OWN, SPARSE
 from eddyline.model.long_term import LongTerm
 
 __all__ = ["SHARPNESS", "Attention", "Fusion", "Gate", "GateWeights", "Network", "Part", "Residual"]

@@ -4,9 +4,9 @@ One step for every `batch` new examples:
 
     loss = CE(z | newest, evidence as served) + CE(n | newest) + CE(n | replayed)
 
-over a pool of items instead of the catalogue: what the examples were told apart from as they were served, the
-replayed clicks' items, and uniform ones whose logits carry the log odds of being drawn, so that the cost of a
-step does not grow with the catalogue.
+over pools of items instead of the catalogue, so that the cost of a step does not grow with it: z over what each
+example was told apart from as it was served, n over the clicked items of the step and uniform ones. Logits of items
+that only a draw brought in carry the log odds of being drawn.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from eddyline.model.counts import Counts
 from eddyline.model.long_term import ItemEmbeddings
 from eddyline.model.losses import (
     Pool,
-    cross_entropy,
+    interest,
+    joined,
     make_pool,
+    mean_loss,
+    neural_loss,
     neural_scores,
     remember,
     replayed_rows,
@@ -122,10 +125,10 @@ class Learner:
             prepared = side_by_side(batch, counts, self.encoder_id)
             if prepared is None:
                 return float("nan")
-            pool = make_pool(prepared, None, len(counts), 0, self._random)
+            pool = make_pool(prepared, prepared.seen, len(counts), 0, self._random)
             vector, bias = items.vector[pool.rows], items.bias[pool.rows]
-            _, neural = neural_scores(network, prepared, pool, vector, bias)
-            return score_loss(network, prepared, pool, neural).item()
+            F = interest(network, prepared.seen, pool, vector)
+            return mean_loss(score_loss(network, prepared, pool, F, vector, bias), prepared.seen.weight).item()
 
     def recall(self, asked: ReplayBuffer, counts: Counts, k: int) -> float:
         """Recall@k over the whole catalogue of the neural score alone on old examples: what the weights remember.
@@ -135,11 +138,12 @@ class Learner:
         self.items.grow(counts)
         with torch.no_grad():
             rows = np.arange(len(self.items))
-            pool = Pool(rows, torch.from_numpy(rows), torch.zeros(len(rows)))
+            pool = Pool(rows, rows, rows, torch.zeros(len(rows)))
             hits = 0
             for part in np.array_split(asked.rows, max(1, len(asked) // 256)):
                 old = replayed_rows(part)
-                _, neural = neural_scores(self.network, old, pool, self.items.vector, self.items.bias)
+                F = interest(self.network, old, pool, self.items.vector)
+                neural = neural_scores(F, torch.from_numpy(rows), self.items.vector, self.items.bias)
                 own = neural.gather(1, torch.from_numpy(old.target.astype(np.int64)).unsqueeze(1))
                 hits += int(((neural >= own).sum(1) <= k).sum())
         return hits / max(1, len(asked))
@@ -150,34 +154,33 @@ class Learner:
         Examples of another encoder, or of items that the counts do not know yet, are skipped and counted.
         """
         self.items.grow(counts)
-        self._squares = torch.cat([self._squares, torch.zeros(len(self.items) - len(self._squares), 2)])
+        if len(self.items) > len(self._squares):
+            self._squares = torch.cat([self._squares, torch.zeros(len(self.items) - len(self._squares), 2)])
         prepared = side_by_side(batch, counts, self.encoder_id)
         offered = sum(len(examples) for examples in batch)
         if prepared is None:
             self.skipped += offered
             return None
-        self.skipped += offered - len(prepared.target)
+        new = prepared.seen
+        B = len(new.target)
+        self.skipped += offered - B
         old = self.buffer.sample(self.settings.replayed)
-        pool = make_pool(prepared, old, len(counts), self.settings.uniform, self._random)
+        seen = joined(new, replayed_rows(old)) if len(old) else new
+        pool = make_pool(prepared, seen, len(counts), self.settings.uniform, self._random)
         vector = self.items.vector[pool.rows].requires_grad_(True)
         bias = self.items.bias[pool.rows].requires_grad_(True)
-        _, neural = neural_scores(self.network, prepared, pool, vector, bias)
-        score = score_loss(self.network, prepared, pool, neural)
-        new = cross_entropy(neural + pool.odds, pool, prepared.target, prepared.weight)
-        loss = score + new
-        replayed = torch.zeros(())
-        if len(old):
-            seen = replayed_rows(old)
-            _, again = neural_scores(self.network, seen, pool, vector, bias)
-            replayed = cross_entropy(again + pool.odds, pool, seen.target, seen.weight)
-            loss = loss + replayed
+        F = interest(self.network, seen, pool, vector)
+        score = mean_loss(score_loss(self.network, prepared, pool, F[:B], vector, bias), new.weight)
+        each = neural_loss(F, seen, pool, vector, bias)
+        neural = mean_loss(each[:B], new.weight)
+        replayed = each[B:].mean() if len(old) else torch.zeros(())
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (score + neural + replayed).backward()  # type: ignore[no-untyped-call]
         self._update_rows(pool.rows, vector, bias)
         self.optimiser.step()
-        remember(self.buffer, prepared)
-        self.learned += len(prepared.target)
-        return Losses(score.item(), new.item(), replayed.item())
+        remember(self.buffer, new)
+        self.learned += B
+        return Losses(score.item(), neural.item(), replayed.item())
 
     def _update_rows(self, rows: npt.NDArray[np.int64], vector: Tensor, bias: Tensor) -> None:
         """Row-wise Adagrad (one step size per row), then back inside the unit ball."""

@@ -91,9 +91,11 @@ def history_mean(vector: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
     if len(vector) == 0:
         empty = vector.new_zeros(len(history), vector.shape[1])
         return empty, empty
-    known = (history >= 0).to(vector.dtype).unsqueeze(-1)  # (B, L, 1)
-    rows = nn.functional.normalize(vector[history.clamp(min=0)], dim=-1) * known  # (B, L, D)
-    return rows.sum(1) / known.sum(1).clamp(min=1.0), rows[:, 0]
+    unit, known = nn.functional.normalize(vector, dim=-1), history >= 0
+    length = known.sum(1)
+    total = nn.functional.embedding_bag(history[known], unit, length.cumsum(0) - length, mode="sum")
+    last = nn.functional.embedding(history[:, 0].clamp(min=0), unit) * known[:, :1]
+    return total / length.clamp(min=1).unsqueeze(1), last
 
 
 class LongTerm(nn.Module):

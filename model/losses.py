@@ -1,4 +1,4 @@
-"""The losses of the learner: examples put side by side, the pool they are told apart from, and cross-entropies."""
+"""The losses of the learner: examples put side by side, the pools they are told apart from, and cross-entropies."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from eddyline.state.examples import Examples
 
 __all__ = [
     "Pool",
+    "Seen",
     "Served",
-    "cross_entropy",
+    "interest",
+    "joined",
     "make_pool",
+    "mean_loss",
+    "neural_loss",
     "neural_scores",
     "remember",
     "replayed_rows",
@@ -29,22 +33,8 @@ __all__ = [
 ]
 
 
-class Pool(NamedTuple):
-    """Items that a batch of examples is told apart from.
-
-    Attributes:
-        rows: every row involved, pool and history, (R,).
-        items: places in `rows` that make the pool, (P,).
-        odds: log odds of the drawn ones, (P,).
-    """
-
-    rows: npt.NDArray[np.int64]
-    items: Tensor
-    odds: Tensor
-
-
-class Served(NamedTuple):
-    """Examples that can be learned from, put side by side; B of them from G messages."""
+class Seen(NamedTuple):
+    """What the neural part saw before B clicks, and the clicks."""
 
     user: npt.NDArray[np.uint64]
     target: npt.NDArray[np.int32]
@@ -53,127 +43,241 @@ class Served(NamedTuple):
     ring: Tensor
     ring_length: Tensor
     history: npt.NDArray[np.int32]
+
+
+class Message(NamedTuple):
+    """What B of the examples, which travelled together, were told apart from beside their own candidates.
+
+    Attributes:
+        examples: which of the examples.
+        rows: the rows, (P,).
+        dense: their dense evidence at each moment, (M, E, P).
+        odds: their log odds, (P,).
+        moment: of each example, (B,).
+        known: items in the catalogue at each moment, (M,).
+    """
+
+    examples: slice
+    rows: npt.NDArray[np.int32]
+    dense: Tensor
+    odds: Tensor
+    moment: Tensor
+    known: Tensor
+
+
+class Served(NamedTuple):
+    """Examples that can be learned from, put side by side, each with at most C candidates.
+
+    Attributes:
+        seen: what the neural part saw, and the clicks, (B,).
+        context: what the gate looked at, (B, len(CONTEXT)).
+        candidate: rows of the candidates, -1 beyond, (B, C).
+        evidence: their sparse evidence, (B, C, S).
+        dense: their dense evidence, (B, C, E).
+        messages: what the examples of each message were told apart from as well, in order.
+    """
+
+    seen: Seen
     context: Tensor
-    group: npt.NDArray[np.int64]
-    owner: npt.NDArray[np.int64]  # each candidate's example, (n,)
     candidate: npt.NDArray[np.int32]
     evidence: Tensor
-    pools: Sequence[tuple[npt.NDArray[np.int32], npt.NDArray[np.float16], npt.NDArray[np.float32]]]
+    dense: Tensor
+    messages: Sequence[Message]
+
+
+class Pool(NamedTuple):
+    """The items of a step.
+
+    Attributes:
+        rows: every row involved: told apart from anything, or in a history, (R,).
+        place: where each row of the catalogue is among them; a wrong one where it is not, (I,).
+        items: the rows that neural scores are told apart from, (P,).
+        odds: log odds of the drawn ones, (P,).
+    """
+
+    rows: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    odds: Tensor
+
+    def at(self, rows: npt.NDArray[Any]) -> Tensor:
+        """Where the rows are among those involved; same shape."""
+        return torch.from_numpy(self.place[rows])
 
 
 def side_by_side(batch: Sequence[Examples], counts: Counts, encoder: int) -> Served | None:
     """The examples that can be learned from: of this encoder, on items that the counts know; None if none can."""
-    fitting = [examples for examples in batch if len(examples) and examples.encoder[0] == encoder]
     columns: list[tuple[npt.NDArray[Any], ...]] = []
-    pools: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float16], npt.NDArray[np.float32]]] = []
+    messages: list[Message] = []
     begin = 0
+    fitting = [examples for examples in batch if len(examples) and examples.encoder[0] == encoder]
+    most = max((int(np.diff(examples.start).max()) for examples in fitting), default=0)
     for examples in fitting:
         target = counts.rows(examples.item)
-        kept = np.flatnonzero(np.isin(target, examples.pool) & (target >= 0))
+        kept = np.flatnonzero((target >= 0) & (examples.rank > 0))
         if not len(kept):
             continue
-        length = np.diff(examples.start)
-        owner = np.repeat(np.arange(len(examples)), length)
-        chosen = np.isin(owner, kept)
-        place = np.searchsorted(kept, owner[chosen])
+        slot = np.arange(most)
+        place = examples.start[kept, None] + slot  # (B, C) of the logged candidates
+        there = place < examples.start[kept + 1, None]
+        place = np.where(there, place, 0)
         columns.append(
             (
                 examples.user[kept], target[kept], examples.weight[kept], examples.h[kept], examples.ring[kept],
                 examples.ring_length[kept], examples.history[kept], examples.context[kept],
-                np.full(len(kept), len(pools)), begin + place, examples.candidate[chosen], examples.evidence[chosen],
+                np.where(there, _taken(examples.candidate, place), -1), _taken(examples.evidence, place),
+                _taken(examples.dense, place),
             )
         )  # fmt: skip
-        pools.append((examples.pool, examples.pool_dense, examples.pool_log_odds))
-        begin += len(kept)
+        of = slice(begin, begin + len(kept))
+        messages.append(
+            Message(
+                of, examples.pool, _tensor(examples.pool_dense), _tensor(examples.pool_log_odds),
+                torch.from_numpy(examples.moment[kept].astype(np.int64)),
+                torch.from_numpy(examples.known.astype(np.int64)),
+            )
+        )  # fmt: skip
+        begin = of.stop
     if not columns:
         return None
-    user, target, weight, h, ring, length, history, context, group, owner, candidate, evidence = (
+    user, target, weight, h, ring, length, history, context, candidate, evidence, dense = (
         np.concatenate(column) for column in zip(*columns, strict=True)
     )
-    return Served(
-        user, target, _tensor(weight), _tensor(h), _tensor(ring), _tensor(length).long(), history,
-        _tensor(context), group, owner, candidate, _tensor(evidence), pools,
-    )  # fmt: skip
+    seen = Seen(user, target, _tensor(weight), _tensor(h), _tensor(ring), _tensor(length).long(), history)
+    return Served(seen, _tensor(context), candidate, _tensor(evidence), _tensor(dense), messages)
 
 
-def remember(buffer: ReplayBuffer, examples: Served) -> None:
+def _taken(logged: npt.NDArray[Any], place: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """What is logged at these places; whatever fits where nothing is logged at all."""
+    return logged[place] if len(logged) else np.zeros((*place.shape, *logged.shape[1:]), logged.dtype)
+
+
+def _tensor(array: npt.NDArray[Any]) -> Tensor:
+    # what came off the wire is read-only, which torch warns of and would not honour
+    return torch.from_numpy(array if array.flags.writeable else array.copy()).float()
+
+
+def remember(buffer: ReplayBuffer, seen: Seen) -> None:
     """Offer the examples to a buffer."""
-    rows = buffer.new_rows(len(examples.target))
-    rows["user"] = examples.user
-    rows["target"] = examples.target
-    rows["h"] = examples.h.numpy()
-    rows["ring"] = examples.ring.numpy()
-    rows["ring_length"] = examples.ring_length.numpy()
-    rows["history"] = examples.history
+    rows = buffer.new_rows(len(seen.target))
+    rows["user"] = seen.user
+    rows["target"] = seen.target
+    rows["h"] = seen.h.half().numpy()
+    rows["ring"] = seen.ring.half().numpy()
+    rows["ring_length"] = seen.ring_length.numpy()
+    rows["history"] = seen.history
     buffer.add(rows)
 
 
-def replayed_rows(old: npt.NDArray[np.void]) -> Served:
+def replayed_rows(old: npt.NDArray[np.void]) -> Seen:
     """Rows of the replay buffer, which come without evidence."""
-    none = np.zeros(0, np.int64)
-    return Served(
-        old["user"], old["target"], torch.ones(len(old)), _tensor(old["h"]), _tensor(old["ring"]),
-        _tensor(old["ring_length"]).long(), old["history"], torch.zeros(len(old), 0), none, none,
-        none.astype(np.int32), torch.zeros(0), [],
+    return Seen(
+        old["user"], old["target"], torch.ones(len(old)), _tensor(np.ascontiguousarray(old["h"])),
+        _tensor(np.ascontiguousarray(old["ring"])), _tensor(old["ring_length"]).long(), old["history"],
     )  # fmt: skip
 
 
-def _tensor(array: npt.NDArray[np.generic]) -> Tensor:
-    return torch.from_numpy(np.array(array, np.float32))  # a copy: what came off the wire is read-only
+def joined(one: Seen, other: Seen) -> Seen:
+    """Both, one after the other."""
+    return Seen(
+        np.concatenate([one.user, other.user]),
+        np.concatenate([one.target, other.target]),
+        torch.cat([one.weight, other.weight]),
+        torch.cat([one.h, other.h]),
+        torch.cat([one.ring, other.ring]),
+        torch.cat([one.ring_length, other.ring_length]),
+        np.concatenate([one.history, other.history]),
+    )
 
 
-def make_pool(
-    new: Served, old: npt.NDArray[np.void] | None, items: int, uniform: int, random: np.random.Generator
-) -> Pool:
-    """The pool of a step: what the examples were served with, the replayed items, and `uniform` drawn ones."""
+def make_pool(new: Served, seen: Seen, items: int, uniform: int, random: np.random.Generator) -> Pool:
+    """The items of a step.
+
+    Args:
+        new: the newest examples, each told apart from what it was served with.
+        seen: all examples of the step, whose neural scores are told apart from their clicked items and drawn ones.
+        items: size of the catalogue.
+        uniform: how many are drawn.
+        random: draws them.
+    """
     odds = np.full(items, np.inf, np.float32)
-    for rows, _, log_odds in new.pools:
-        np.minimum.at(odds, rows, log_odds)
-    if old is not None:
-        odds[old["target"]] = 0.0
     if uniform:
         drawn = random.integers(0, items, min(uniform, items))
-        chance = -np.log(-np.expm1(len(drawn) * np.log1p(-1.0 / items))) if items > 1 else 0.0
-        odds[drawn] = np.minimum(odds[drawn], chance)
-    pool = np.flatnonzero(np.isfinite(odds))
-    history = [new.history.ravel()] + ([] if old is None else [old["history"].ravel()])
-    seen = np.concatenate(history)
-    involved: npt.NDArray[np.int64] = np.union1d(pool, seen[seen >= 0]).astype(np.int64)
-    return Pool(involved, torch.from_numpy(np.searchsorted(involved, pool)), torch.from_numpy(odds[pool]))
+        odds[drawn] = -np.log(-np.expm1(len(drawn) * np.log1p(-1.0 / items))) if items > 1 else 0.0
+    odds[seen.target] = 0.0
+    chosen = np.flatnonzero(np.isfinite(odds))
+    involved = np.zeros(items, np.bool_)
+    involved[chosen] = True
+    involved[new.candidate[new.candidate >= 0]] = True
+    for message in new.messages:
+        involved[message.rows] = True
+    involved[seen.history[seen.history >= 0]] = True
+    rows = np.flatnonzero(involved)
+    return Pool(rows, np.cumsum(involved) - 1, chosen, torch.from_numpy(odds[chosen]))
 
 
-def neural_scores(network: Network, seen: Served, pool: Pool, vector: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """F(u), and n of every item of the pool, (B, P)."""
-    history = np.where(seen.history >= 0, np.searchsorted(pool.rows, seen.history), -1)
+def interest(network: Network, seen: Seen, pool: Pool, vector: Tensor) -> Tensor:
+    """F(u), (B, D)."""
+    history = np.where(seen.history >= 0, pool.place[seen.history], -1)
     mean, last = history_mean(vector, torch.from_numpy(history))
-    F = network.interest(seen.h, seen.ring, seen.ring_length, mean, last)
-    return F, SHARPNESS * (F @ vector[pool.items].T) + bias[pool.items]
+    return network.interest(seen.h, seen.ring, seen.ring_length, mean, last)
 
 
-def score_loss(network: Network, new: Served, pool: Pool, neural: Tensor) -> Tensor:
-    """Cross-entropy of z, each example against the pool it was served with."""
-    gate = network.gate(new.context, new.h)
-    pool_rows = pool.rows[pool.items.numpy()]
-    size = [len(rows) for rows, _, _ in new.pools]
-    of = torch.from_numpy(np.repeat(np.arange(len(size)), size))
-    rows, evidence, log_odds = (np.concatenate(column) for column in zip(*new.pools, strict=True))
-    at = torch.from_numpy(np.searchsorted(pool_rows, rows))
-    dense = torch.zeros(len(size), len(pool_rows), gate.dense.shape[1])  # (G, P, dense)
-    dense[of, at] = _tensor(evidence)
-    odds = torch.full((len(size), len(pool_rows)), -torch.inf)  # (G, P)
-    odds[of, at] = _tensor(log_odds)
-    group = torch.from_numpy(new.group)
-    z = gate.neural.unsqueeze(1) * neural + odds[group]  # (B, P)
-    z = z + torch.bmm(dense[group], gate.dense.unsqueeze(-1)).squeeze(-1)
-    owner = torch.from_numpy(new.owner)
-    sparse = (gate.sparse[owner] * new.evidence).sum(1) + network.residual(new.evidence)
-    place = torch.from_numpy(np.searchsorted(pool_rows, new.candidate))
-    z = z.index_put((owner, place), sparse, accumulate=True)
-    return cross_entropy(z, pool, new.target, new.weight)
+def neural_scores(F: Tensor, at: Tensor, vector: Tensor, bias: Tensor) -> Tensor:
+    """N of the items at these places of the pool, (B, P)."""
+    return torch.addmm(bias[at], SHARPNESS * F, nn.functional.embedding(at, vector).T)
 
 
-def cross_entropy(logits: Tensor, pool: Pool, target: npt.NDArray[np.int32], weight: Tensor) -> Tensor:
-    """Weighted mean cross-entropy of the targets (rows of the counts) over the pool."""
-    place = torch.from_numpy(np.searchsorted(pool.rows[pool.items.numpy()], target))
-    each = nn.functional.cross_entropy(logits, place, reduction="none")
+def neural_loss(F: Tensor, seen: Seen, pool: Pool, vector: Tensor, bias: Tensor) -> Tensor:
+    """Cross-entropy of n over the pool of each of the examples, (B,)."""
+    logits = neural_scores(F, pool.at(pool.items), vector, bias) + pool.odds
+    target = torch.from_numpy(np.searchsorted(pool.items, seen.target))
+    return nn.functional.cross_entropy(logits, target, reduction="none")
+
+
+def score_loss(network: Network, new: Served, pool: Pool, F: Tensor, vector: Tensor, bias: Tensor) -> Tensor:
+    """Cross-entropy of z of each example over its own candidates and what its message was served with, (B,)."""
+    gate = network.gate(new.context, new.seen.h)
+    at = pool.at(np.maximum(new.candidate, 0)).clamp(min=0)  # (B, C)
+    # of several ways to take rows and multiply them, these are the fastest there and back
+    neural = (nn.functional.embedding(at, vector) * (SHARPNESS * F).unsqueeze(1)).sum(2) + bias[at]
+    own = gate.neural.unsqueeze(1) * neural
+    own = own + torch.bmm(new.dense, gate.dense.unsqueeze(2)).squeeze(2)
+    own = own + torch.bmm(new.evidence, gate.sparse.unsqueeze(2)).squeeze(2) + network.residual(new.evidence)
+    own = own.masked_fill(torch.from_numpy(new.candidate < 0), -torch.inf)
+    each = []
+    sizes = [len(message.rows) for message in new.messages]
+    rows = pool.at(np.concatenate([message.rows for message in new.messages]))
+    vectors = torch.split(nn.functional.embedding(rows, vector), sizes)
+    biases = torch.split(bias[rows], sizes)
+    where = np.full(len(pool.place), -1, np.int64)
+    for message, E, b in zip(new.messages, vectors, biases, strict=True):
+        of = message.examples
+        z = gate.neural[of].unsqueeze(1) * torch.addmm(b, SHARPNESS * F[of], E.T) + message.odds  # (B, P)
+        z = z + _dense_part(gate.dense[of], message)
+        where[message.rows] = np.arange(len(message.rows))
+        again = np.where(new.candidate[of] >= 0, where[new.candidate[of]], -1)  # what is among the candidates already
+        twice = np.zeros((len(z), len(b) + 1), np.bool_)
+        twice[np.arange(len(z))[:, None], again] = True
+        z = z.masked_fill(torch.from_numpy(twice[:, :-1]), -torch.inf)
+        target = new.seen.target[of]
+        mine = new.candidate[of] == target[:, None]
+        place = np.where(mine.any(1), mine.argmax(1), own.shape[1] + where[target])
+        where[message.rows] = -1
+        logits = torch.cat([own[of], z], 1)
+        each.append(nn.functional.cross_entropy(logits, torch.from_numpy(place), reduction="none"))
+    return torch.cat(each)
+
+
+def _dense_part(weight: Tensor, message: Message) -> Tensor:
+    """What the dense evidence adds to each score, −∞ where an item was not there yet, (B, P)."""
+    if len(message.known) == 1:
+        return weight @ message.dense[0]
+    part = torch.bmm(weight.unsqueeze(1), message.dense[message.moment]).squeeze(1)
+    later = torch.from_numpy(message.rows) >= message.known[message.moment].unsqueeze(1)
+    return part.masked_fill(later, -torch.inf)
+
+
+def mean_loss(each: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of losses."""
     return (weight * each).sum() / weight.sum().clamp(min=1e-9)

@@ -1,11 +1,12 @@
 """The backtest: test, then learn, one click after the other, for every model in one pass over a log.
 
     first 80 % of the warm-up    counted; then every model that is trained at all is trained on it
-    last 20 % of the warm-up     answered and learned from, tick by tick: gates are fitted, variants chosen
-    the rest                     answered and learned from, tick by tick; these answers count
+    last 20 % of the warm-up     answered and learned from: gates are fitted, variants chosen
+    the rest                     answered and learned from; these answers count
 
 Every click is asked about against the whole catalogue seen so far, before anybody learns from it. Ties count against
-the model, and an item nobody has clicked yet is a miss.
+the model, and an item nobody has clicked yet is a miss. Clicks are read in blocks; a model takes a block at once, or
+goes through it tick by tick.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,10 +26,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eddyline.model.clicks import ClickSettings
 from eddyline.model.counts import CountsSettings
+from eddyline.model.dense import DENSE
 from eddyline.model.engine import EngineSettings
-from eddyline.replay.contender import Contender, WarmUp
+from eddyline.replay.contender import Answers, BlockContender, Contender, TickContender, WarmUp, joined
 from eddyline.replay.metrics import Groups, Scores, compare
-from eddyline.replay.ticks import Stream, Tick, ticks
+from eddyline.replay.ticks import MOST, Block, Stream, blocks
 from eddyline.state.errors import EddylineError
 from eddyline.state.records import Click, hash_id
 
@@ -116,7 +119,8 @@ def outline(source: Source, settings: BacktestSettings) -> Outline:
 _LEAST = 100
 _RETENTION_ASKED = 10  # times along the stream
 _HEAD = 0.1  # share of the catalogue
-_COUNTED_AT_ONCE = 256
+_BLOCKS_AT_LEAST = 20  # in any part of the log
+_DENSE_BYTES = 32 << 20  # what the dense evidence of a block may take
 
 
 @dataclass
@@ -125,6 +129,13 @@ class _Entry:
     scores: Scores
     seconds: float = 0.0
     retention: list[dict[str, Any]] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """The contender is at work."""
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
 
 
 def backtest(
@@ -181,6 +192,8 @@ class _Run:
         self._head = np.zeros(0, np.bool_)
         self._window = -1
         self._scored = 0
+        self._by_tick = [(e, e.contender) for e in self._entries if isinstance(e.contender, TickContender)]
+        self._pending: list[Any] = []  # read, not counted yet: blocks, or ticks if anybody goes by ticks
         self._edges = np.zeros((settings.windows, 2), np.int64)  # first and last time of each window
 
     def over(self, clicks: Iterable[Click]) -> None:
@@ -188,8 +201,9 @@ class _Run:
         warm_up = self._found.warm_up
         counted = warm_up - round(warm_up * self._settings.fitted)
         source = iter(clicks)
-        for batch in _batches(_first(source, counted), _COUNTED_AT_ONCE):
-            self._learn([self._take(batch)], asked=False)
+        for batch in _batches(_first(source, counted), MOST):
+            self._pending.extend(self._stream.ticks(self._read(batch, [len(batch)], closed=True)))
+            self._count()
             self._on_progress("counting clicks", self._done, counted, None)
         for entry in self._entries:
             entry.contender.train(self._past(), self._trained(entry.contender.name))
@@ -201,64 +215,82 @@ class _Run:
         self._ask(source, "asking", self._found.clicks - warm_up, scored=True)
 
     def _ask(self, clicks: Iterator[Click], text: str, total: int, *, scored: bool) -> None:
-        begun, pending, asked = self._done, list[Tick](), 0
-        for batch, ends in ticks(clicks, self._settings.counts_every_ms):
-            tick = self._take(batch)
-            pending.append(tick)
-            chosen = self._chosen(tick)
-            groups = self._groups(tick, self._done - begun - len(tick), total) if scored else None
-            for entry in self._entries:
-                start = time.perf_counter()
-                answers = entry.contender.answer(tick)
-                entry.seconds += time.perf_counter() - start
-                if groups is not None:
-                    entry.scores.add(answers, groups, chosen, self._stream.counts)
-            if ends:
-                self._learn(pending, asked=True)
-                pending = []
+        begun, asked = self._done, 0
+        most = max(1, min(MOST, total // _BLOCKS_AT_LEAST))
+        most_ticks = max(1, _DENSE_BYTES // (4 * len(DENSE) * self._found.items))
+        cut = blocks(clicks, self._settings.counts_every_ms, most, 1 << (most_ticks.bit_length() - 1))
+        for batch, ends, closed in cut:
+            block = self._read(batch, ends, closed=closed)
+            place = self._done - begun - len(block)
+            window = (place + np.arange(len(block))) * self._settings.windows // total
+            if scored:
+                self._begin(window, block)
+            answers = self._answer(block)
+            if scored:
+                groups, chosen = Groups(block, self._stream.first_ms, window, self._head), self._chosen(block)
+                for entry, given in zip(self._entries, answers, strict=True):
+                    entry.scores.add(given, groups, chosen, self._stream.counts)
             self._on_progress(text, self._done - begun, total, self._recall() if scored else None)
             if scored and (self._done - begun) * _RETENTION_ASKED // total > asked:
                 asked += 1
                 self._remembered()
 
-    def _take(self, batch: Sequence[Click]) -> Tick:
-        tick = self._stream.take(batch)
+    def _read(self, batch: Sequence[Click], ends: Sequence[int], *, closed: bool) -> Block:
+        block = self._stream.read(batch, ends, closed=closed)
         self._done += len(batch)
         if self._done <= self._found.warm_up:
-            self._users.append(tick.clicks.user_hash)
-            self._items.append(tick.clicks.item)
-        return tick
+            self._users.append(block.clicks.user_hash)
+            self._items.append(block.clicks.item)
+        return block
 
-    def _learn(self, pending: Sequence[Tick], *, asked: bool) -> None:
-        self._stream.count(pending)
+    def _answer(self, block: Block) -> list[Answers]:
+        """Every model's answers to the block, which all have learned from then, if it ends with a tick."""
+        given: dict[str, list[Answers]] = {entry.contender.name: [] for entry in self._entries}
         for entry in self._entries:
-            start = time.perf_counter()
-            for tick in pending:
-                entry.contender.learn(tick)
-            entry.seconds += time.perf_counter() - start if asked else 0.0
+            if isinstance(entry.contender, BlockContender):
+                with entry.timed():
+                    given[entry.contender.name].append(entry.contender.play(block))
+        by_tick = self._by_tick
+        if not by_tick:
+            self._pending.append(block)
+        for tick in self._stream.ticks(block) if by_tick else ():
+            for entry, contender in by_tick:
+                with entry.timed():
+                    given[contender.name].append(contender.answer(tick))
+            self._pending.append(tick)
+            if block.closed:
+                self._count()
+        if not by_tick and block.closed:
+            self._count()
+        return [joined(given[entry.contender.name]) for entry in self._entries]
 
-    def _chosen(self, tick: Tick) -> npt.NDArray[np.bool_]:
+    def _count(self) -> None:
+        """A tick is over: its clicks are counted, and learned from by those who go from tick to tick."""
+        self._stream.count(self._pending)
+        for entry, contender in self._by_tick:
+            with entry.timed():
+                for tick in self._pending:
+                    contender.learn(tick)
+        self._pending = []
+
+    def _chosen(self, block: Block) -> npt.NDArray[np.bool_]:
         """Which clicks count."""
         kinds = self._settings.kinds
-        chosen = np.array([not kinds or kind in kinds for kind in tick.kinds], np.bool_)
+        chosen = np.array([not kinds or kind in kinds for kind in block.kinds], np.bool_)
         if self._settings.new_only:
-            had = (tick.before["item"] == tick.clicks.item[:, None]).any(1)
+            had = (block.before["item"] == block.clicks.item[:, None]).any(1)
             chosen &= ~had
         return chosen
 
-    def _groups(self, tick: Tick, begin: int, total: int) -> Groups:
-        window = (begin + np.arange(len(tick))) * self._settings.windows // total
-        for at, ms in zip(window.tolist(), tick.clicks.ts_ms.tolist(), strict=True):
-            if not self._edges[at, 0]:
-                self._edges[at, 0] = ms
-            self._edges[at, 1] = ms
-        if int(window[0]) != self._window or not len(self._head):
+    def _begin(self, window: npt.NDArray[np.int64], block: Block) -> None:
+        """Note when windows begin and end; with a new one, what its most clicked items are."""
+        edges, ms = self._edges, block.clicks.ts_ms
+        at, first = np.unique(window, return_index=True)
+        edges[at, 0] = np.where(edges[at, 0] > 0, edges[at, 0], ms[first])
+        edges[at, 1] = ms[np.append(first[1:], len(ms)) - 1]
+        if int(window[0]) != self._window:
             self._window = int(window[0])
             self._head = self._most_clicked()
-        if len(self._stream.counts) > len(self._head):
-            more = np.zeros(len(self._stream.counts) - len(self._head), np.bool_)
-            self._head = np.append(self._head, more)
-        return Groups(tick, window, self._head)
 
     def _most_clicked(self) -> npt.NDArray[np.bool_]:
         clicks = self._stream.counts.clicks

@@ -1,18 +1,27 @@
-"""What every model in a backtest is: it answers the clicks of a tick, then learns from them."""
+"""What every model in a backtest is: it answers clicks, then learns from them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from eddyline.model.compiled import compiled
-from eddyline.replay.ticks import Stream, Tick
+from eddyline.replay.ticks import Block, Stream, Tick
 
-__all__ = ["Answers", "Contender", "Question", "WarmUp", "answers_of"]
+__all__ = [
+    "Answers",
+    "BlockContender",
+    "Contender",
+    "Question",
+    "TickContender",
+    "WarmUp",
+    "answers_of",
+    "joined",
+]
 
 Progress = Callable[[float, str], None]
 
@@ -30,7 +39,7 @@ class Question(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The answers to the clicks of a tick, each given before the click.
+    """The answers to some clicks, each given before the click.
 
     Attributes:
         rank: place of the clicked item among the whole catalogue, ties counted against the model; 0 where the item
@@ -49,6 +58,21 @@ class Answers(NamedTuple):
     sources: npt.NDArray[np.float64] | None = None
 
 
+def joined(answers: Sequence[Answers]) -> Answers:
+    """The answers of one model to clicks that came one after the other."""
+    if len(answers) == 1:
+        return answers[0]
+    published = [one.published for one in answers if one.published is not None]
+    sources = [one.sources for one in answers if one.sources is not None]
+    return Answers(
+        np.concatenate([one.rank for one in answers]),
+        np.concatenate([one.top for one in answers]),
+        np.concatenate([one.loss for one in answers]),
+        np.concatenate(published) if published else None,
+        np.sum(sources, 0) if sources else None,
+    )
+
+
 @dataclass(frozen=True)
 class WarmUp:
     """The past that a model is trained on before it is asked anything.
@@ -64,10 +88,10 @@ class WarmUp:
 
 
 class Contender(Protocol):
-    """A model in a backtest.
+    """A model in a backtest: what any of them is asked beside the clicks.
 
-    The order of calls: `learn` for the first part of the warm-up, `train` once, then `answer` and `learn` tick by
-    tick: for the rest of the warm-up, whose answers do not count; `settle` once; then the clicks that count.
+    The harness takes it through the first part of the warm-up, `train` once, then clicks: for the rest of the warm-up,
+    whose answers do not count; `settle` once; then the clicks that count.
     """
 
     name: str
@@ -79,17 +103,33 @@ class Contender(Protocol):
     def train(self, past: WarmUp, on_progress: Progress) -> None:
         """Learn from the past all at once, where the model does such a thing."""
 
+    def settle(self, past: WarmUp, on_progress: Progress) -> None:
+        """The warm-up is over: choose among variants, train a last time."""
+
+    def retention(self) -> float | None:
+        """Recall@20 on the sample of old clicks, asked now; None for a model that cannot be asked."""
+
+
+@runtime_checkable
+class TickContender(Contender, Protocol):
+    """A model that goes from tick to tick, with the counts of the stream: `answer`, then `learn`.
+
+    `learn` is also told the clicks of the first part of the warm-up, which it is not asked about.
+    """
+
     def answer(self, tick: Tick) -> Answers:
         """The answers to the clicks of a tick, before they are counted. The tick's clicks may change states."""
 
     def learn(self, tick: Tick) -> None:
         """Learn from the clicks of a tick, which are counted by now."""
 
-    def settle(self, past: WarmUp, on_progress: Progress) -> None:
-        """The warm-up is over: choose among variants, train a last time."""
 
-    def retention(self) -> float | None:
-        """Recall@20 on the sample of old clicks, asked now; None for a model that cannot be asked."""
+@runtime_checkable
+class BlockContender(Contender, Protocol):
+    """A model that takes many ticks at once, and sees to it itself that none knows what comes later."""
+
+    def play(self, block: Block) -> Answers:
+        """The answers to the clicks of a block, each before it is counted; afterwards it may learn from them."""
 
 
 def answers_of(scores: npt.NDArray[np.float32], tick: Tick, question: Question) -> Answers:

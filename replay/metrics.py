@@ -20,7 +20,7 @@ import numpy.typing as npt
 from eddyline.model.counts import Counts
 from eddyline.model.ranking import PARTS
 from eddyline.replay.contender import Answers
-from eddyline.replay.ticks import Tick
+from eddyline.replay.ticks import Block
 
 __all__ = ["ACTIVITY", "ITEM_AGE", "Groups", "Scores", "compare", "gains"]
 
@@ -40,7 +40,13 @@ def gains(rank: npt.NDArray[np.int32], k: int) -> npt.NDArray[np.float64]:
 
 
 class Groups:
-    """In which groups the clicks of a tick are; the same for every model.
+    """In which groups the clicks of a block are; the same for every model.
+
+    Args:
+        block: the clicks.
+        first_ms: time of the first click on each item of the catalogue, (I,).
+        window: which window of the counted clicks, (B,).
+        head: which items are the most clicked ones; others may be newer, (I,).
 
     Attributes:
         window: which window of the counted clicks, (B,).
@@ -48,18 +54,23 @@ class Groups:
         by: name of a division to each click's group in it, (B,).
     """
 
-    def __init__(self, tick: Tick, window: npt.NDArray[np.int64], head: npt.NDArray[np.bool_]) -> None:
-        clicks = tick.before["clicks"]
-        row, counts = tick.target, tick.counts
-        age_ms = tick.clicks.ts_ms - tick.first_ms[np.maximum(row, 0)] if len(counts) else np.zeros(len(tick))
+    def __init__(
+        self,
+        block: Block,
+        first_ms: npt.NDArray[np.int64],
+        window: npt.NDArray[np.int64],
+        head: npt.NDArray[np.bool_],
+    ) -> None:
+        row, known = np.maximum(block.target, 0), block.target >= 0
+        age_ms = block.clicks.ts_ms - np.append(first_ms, 0)[row]
         self.window = window
-        self.bucket = (tick.clicks.user_hash % np.uint64(BUCKETS)).astype(np.int64)
+        self.bucket = (block.clicks.user_hash % np.uint64(BUCKETS)).astype(np.int64)
         self.by = {
-            "activity": np.searchsorted([1, 5, 20], clicks, side="right"),
-            "item age": np.where(row < 0, 0, 1 + np.searchsorted([_DAY_MS, 7 * _DAY_MS], age_ms, side="right")),
-            "popularity": np.where((row >= 0) & head[np.maximum(row, 0)], 0, 1)
-            if len(head)
-            else np.ones(len(tick), int),
+            "activity": np.searchsorted([1, 5, 20], block.before["clicks"], side="right"),
+            "item age": np.where(known, 1 + np.searchsorted([_DAY_MS, 7 * _DAY_MS], age_ms, side="right"), 0),
+            "popularity": np.where(
+                known & (row < len(head)) & np.append(head, False)[np.minimum(row, len(head))], 0, 1
+            ),
         }
 
 
@@ -87,7 +98,7 @@ class Scores:
         self._popularity = np.zeros(3)  # sum of percentiles, sum of -log2 share, items listed
 
     def add(self, answers: Answers, groups: Groups, scored: npt.NDArray[np.bool_], counts: Counts) -> None:
-        """Take in the answers to the clicks of a tick that are `scored`, (B,)."""
+        """Take in the answers to the clicks of a block that are `scored`, (B,); `counts` know all its items."""
         rank = answers.rank[scored]
         values = np.concatenate([gains(rank, k) for k in self.ks], axis=1)
         self._by_window.add(groups.window[scored], values)

@@ -17,14 +17,16 @@ import numpy.typing as npt
 
 from eddyline.model.buffer import BufferSettings, ReplayBuffer
 from eddyline.model.counts import Counts
-from eddyline.model.engine import Engine, EngineSettings
+from eddyline.model.engine import Engine, EngineSettings, Step
 from eddyline.model.fusion import Part
 from eddyline.model.learner import Learner, LearnerSettings
 from eddyline.model.losses import remember, side_by_side
 from eddyline.model.model import Model, untrained_model
 from eddyline.replay.contender import Answers, Progress, Question, WarmUp
 from eddyline.replay.pretrain import ClickLog, PretrainSettings, pretrain
-from eddyline.replay.ticks import Tick, UserTable
+from eddyline.replay.ticks import Block, UserTable
+from eddyline.state.errors import EddylineError
+from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
 
 __all__ = ["ABLATIONS", "Ablation", "Eddyline", "PipelineSettings"]
@@ -95,7 +97,7 @@ _ASKED_AGAIN = 2_000
 """Old clicks asked again for the retention."""
 
 _SOURCES_EVERY = 8
-"""Of so many steps one tells what its lists are made of."""
+"""Of so many clicks of a block one tells what its list is made of."""
 
 
 def _place(lists: npt.NDArray[np.int32], target: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -154,8 +156,8 @@ class Eddyline:
         self._settled = False
         shape, history = settings.engine.shape, settings.engine.ranking.long_term_items
         self._old = ReplayBuffer(BufferSettings(capacity=_ASKED_AGAIN), shape, history, seed)
-        self._counts: Counts | None = None
-        self._ticks = 0
+        self._counts = Counts()
+        self._uncounted: list[Evidence] = []  # of a tick that is not over yet
 
     @property
     def chosen(self) -> Mapping[str, object]:
@@ -178,6 +180,8 @@ class Eddyline:
                 on_progress=on_progress,
             )
             model = trained.model
+        counts = past.stream.counts
+        self._counts = Counts.from_arrays(counts.settings, counts.ids, counts.to_arrays())
         known = past.stream.users.states
         states = self._users.at(np.arange(len(known)))
         for name in ("partition", "offset", "clicks", "session", "session_length", "history_length", "item", "ts_ms"):
@@ -186,43 +190,77 @@ class Eddyline:
         self._learner = Learner(self._learning, engine.shape, engine.ranking.long_term_items, model, self._seed)
         self._engine.swap(_served(self._learner))
 
-    def answer(self, tick: Tick) -> Answers:
-        """One step of the engine."""
-        states = self._users.at(tick.users)
-        step = self._engine.step(tick.clicks, states, tick.counts, lists=self._published is not None)
-        self._users.put(tick.users, step.states)
+    def play(self, block: Block) -> Answers:
+        """One step of the engine through all ticks of the block; then the learner's turn, as in the stream."""
+        step = self._engine.step(
+            block.clicks,
+            self._users.at(block.users),
+            self._counts,
+            block.ends,
+            lists=self._published is not None,
+            answers=True,
+        )
+        self._users.put(block.users, step.states)
         self._waiting += step.examples
-        rank = np.concatenate([one.rank for one in step.examples])
-        ranking, B = self._engine.ranking, len(tick)
-        top, loss = ranking.answers(step.view, 0, B, tick.target)
-        self._ticks += 1
-        sources = ranking.sources(step.view, 0, B, top) if self._ticks % _SOURCES_EVERY == 0 else None
-        published = None
-        if self._published is not None:
-            published = _place(self._published.at(tick.users[tick.clicks.user]), tick.target)
-            self._published.put(tick.users, step.lists.item)
-            self._published.note(tick.users)
-        return Answers(rank, top, loss, published, sources)
+        asked = np.arange(0, len(block), _SOURCES_EVERY)
+        sources = self._engine.ranking.sources(step.view, asked, step.judged.top[asked])
+        published = self._follow(block, step) if self._published else None
+        self._uncounted.append(step.evidence)
+        if block.closed:
+            for evidence in self._uncounted:
+                self._counts.fold(evidence)
+            self._uncounted = []
+        self._learn()
+        if block.closed:
+            self._refresh(int(block.clicks.ts_ms[-1]))
+        return Answers(step.judged.rank, step.judged.top, step.judged.loss, published, sources)
 
-    def learn(self, tick: Tick) -> None:
-        """Learn as the trainer does; serve what was learned from the next refresh on."""
-        learner, now_ms = self._learner, int(tick.clicks.ts_ms[-1])
+    def _follow(self, block: Block, step: Step) -> npt.NDArray[np.int32]:
+        """Put the new lists on the topic; the places of the clicked items on those it held as they were clicked."""
+        topic, M = self._published, len(block.ends)
+        if topic is None:
+            raise EddylineError("lists on the topic are not followed: make the contender with published=True")
+        user = block.clicks.user
+        moment = np.searchsorted(block.ends, np.arange(len(block)), side="right")
+        made = user[step.listed] * M + moment[step.listed]
+        order = np.argsort(made)
+        before = np.searchsorted(made[order], user * M + moment) - 1  # the user's list of an earlier moment, if any
+        at = order[np.maximum(before, 0)]
+        held = topic.at(block.users[user])
+        here = (before >= 0) & (made[at] // M == user)
+        held[here] = step.lists.item[at[here]]
+        topic.put(block.users[user[step.listed]], step.lists.item)
+        topic.note(block.users[user[step.listed]])
+        return _place(held, step.target)
+
+    def _learn(self) -> None:
+        """Learn as the trainer does, from the examples that wait."""
+        learner = self._learner
+        if learner is None or sum(len(one) for one in self._waiting) < learner.settings.batch:
+            return
+        if not self._settled and (old := side_by_side(self._waiting, self._counts, learner.encoder_id)):
+            remember(self._old, old.seen)
+        if self._online or not self._settled:
+            learner.learn(self._waiting, self._counts)
+            self._since_refresh += sum(len(one) for one in self._waiting)
+        self._waiting = []
+
+    def _refresh(self, now_ms: int) -> None:
+        """Serve what was learned, and make the lists on the topic anew, when it is time to."""
+        learner = self._learner
         if learner is None:
             return
-        self._counts = tick.counts
-        if sum(len(one) for one in self._waiting) >= learner.settings.batch:
-            if not self._settled and (old := side_by_side(self._waiting, tick.counts, learner.encoder_id)):
-                remember(self._old, old)
-            if self._online or not self._settled:
-                learner.learn(self._waiting, tick.counts)
-                self._since_refresh += sum(len(one) for one in self._waiting)
-            self._waiting = []
         enough = self._settings.publish_examples if self._settled else learner.settings.batch
-        if self._since_refresh >= enough and now_ms - self._refreshed_ms >= self._settings.weights_every_ms:
-            self._engine.swap(_served(learner))
-            self._since_refresh = 0
-            self._refreshed_ms = now_ms
-            self._refresh_lists(tick)
+        if self._since_refresh < enough or now_ms - self._refreshed_ms < self._settings.weights_every_ms:
+            return
+        self._engine.swap(_served(learner))
+        self._since_refresh = 0
+        self._refreshed_ms = now_ms
+        if self._published:
+            rows = self._published.active
+            for part in np.array_split(rows, max(1, len(rows) // 256)):
+                lists = self._engine.recommend(self._users.at(part), self._counts.clock_ms, self._counts)
+                self._published.put(part, lists.item)
 
     def settle(self, past: WarmUp, on_progress: Progress) -> None:
         """The gate is fitted: from now on weights are published at the stream's pace."""
@@ -230,14 +268,6 @@ class Eddyline:
 
     def retention(self) -> float | None:
         """Of the neural part, on a sample of the warm-up's last part."""
-        if self._learner is None or self._counts is None or "neural" in self._parts:
+        if self._learner is None or "neural" in self._parts:
             return None
         return self._learner.recall(self._old, self._counts, 20)
-
-    def _refresh_lists(self, tick: Tick) -> None:
-        if self._published is None:
-            return
-        rows = self._published.active
-        for part in np.array_split(rows, max(1, len(rows) // 256)):
-            lists = self._engine.recommend(self._users.at(part), tick.counts.clock_ms, tick.counts)
-            self._published.put(part, lists.item)

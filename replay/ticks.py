@@ -8,7 +8,7 @@ state is never late, neither here nor there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,40 @@ from eddyline.state.evidence import Evidence
 from eddyline.state.records import Click
 from eddyline.state.user_state import StateShape, UserStates, new_states
 
-__all__ = ["Stream", "Tick", "UserTable", "ticks"]
+__all__ = ["Block", "Stream", "Tick", "UserTable", "blocks", "ticks"]
 
 MOST = 256
 """Clicks in one step; a longer tick takes several steps with the same counts."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """B clicks of M ticks, and what was known before each.
+
+    Attributes:
+        clicks: the clicks; `clicks.user` is the place in `users`.
+        kinds: what happened, (B,).
+        users: rows of the distinct users in the stream's table, (U,).
+        before: each click's user before it, without hidden states, (B,).
+        target: row of the clicked item, -1 where it was not in the catalogue yet, (B,).
+        ends: where the clicks of each tick end, (M,).
+        known: items in the catalogue when each tick begins, (M,).
+        evidence: what the clicks will add to the counts.
+        closed: whether its last tick ends with it; where it goes on, the block has no other tick.
+    """
+
+    clicks: Clicks
+    kinds: Sequence[str]
+    users: npt.NDArray[np.int64]
+    before: UserStates
+    target: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int64]
+    known: npt.NDArray[np.int64]
+    evidence: Evidence
+    closed: bool
+
+    def __len__(self) -> int:
+        return len(self.clicks)
 
 
 @dataclass(frozen=True)
@@ -109,30 +139,89 @@ class Stream:
         self._offset = 0
         self._first_ms = np.zeros(1024, np.int64)
 
-    def take(self, clicks: Sequence[Click]) -> Tick:
-        """Put clicks in the users' histories. They are not counted before `count`."""
+    @property
+    def first_ms(self) -> npt.NDArray[np.int64]:
+        """Time of the first click on each item of the catalogue, (I,)."""
+        return self._first_ms[: len(self.counts)]
+
+    def read(self, clicks: Sequence[Click], ends: Sequence[int], *, closed: bool = True) -> Block:
+        """Put clicks of ticks that end at `ends` in the users' histories. They are not counted before `count`."""
         rows = [self._rows.setdefault(click.user_id, len(self._rows)) for click in clicks]
         users, place = np.unique(np.array(rows, np.int64), return_inverse=True)
-        positions = [(0, self._offset + n) for n in range(len(clicks))]
+        batch = Clicks.of(clicks, place, [(0, self._offset + n) for n in range(len(clicks))], self._weights)
         self._offset += len(clicks)
-        batch = Clicks.of(clicks, place.tolist(), positions, self._weights)
-        advance = self._engine.advance(batch, self.users.at(users), self.counts)
+        advance = self._engine.advance(batch, self.users.at(users), self.counts, np.array(ends, np.int64))
         self.users.put(users, advance.states)
         kinds = [click.kind for click in clicks]
-        first_ms = self._first_ms[: len(self.counts)]
-        return Tick(batch, kinds, users, advance.before, advance.target, self.counts, first_ms, advance.evidence)
+        known, _, evidence = advance.moments
+        return Block(batch, kinds, users, advance.before, advance.target, advance.moments.end, known, evidence, closed)
 
-    def count(self, ticks: Iterable[Tick]) -> None:
-        """Count the clicks of these ticks."""
-        for tick in ticks:
+    def ticks(self, block: Block) -> Iterator[Tick]:
+        """The ticks of a block; each is to be counted before the next one is asked for."""
+        begin = 0
+        for m, end in enumerate(block.ends.tolist()):
+            known, last = block.known - block.known[0], m == len(block.ends) - 1
+            new_ids = block.evidence.new_ids[known[m] : None if last else known[m + 1]]
+            clicks = block.clicks.part(begin, end)
+            users, place = np.unique(block.users[clicks.user], return_inverse=True)
+            yield Tick(
+                replace(clicks, user=place),
+                block.kinds[begin:end],
+                users,
+                block.before[begin:end],
+                block.target[begin:end],
+                self.counts,
+                self.first_ms,
+                block.evidence.part(begin, end, new_ids),
+            )
+            begin = end
+
+    def take(self, clicks: Sequence[Click]) -> Tick:
+        """Put clicks of one tick in the users' histories. They are not counted before `count`."""
+        return next(self.ticks(self.read(clicks, [len(clicks)])))
+
+    def count(self, clicks: Iterable[Tick | Block]) -> None:
+        """Count these clicks."""
+        for some in clicks:
             known = len(self.counts)
-            self.counts.fold(tick.evidence)
+            self.counts.fold(some.evidence)
             if len(self.counts) > known:
                 if len(self.counts) > len(self._first_ms):
                     self._first_ms = np.append(self._first_ms, np.zeros(len(self.counts), np.int64))
-                rows = self.counts.rows(tick.evidence.item)
+                rows = self.counts.rows(some.evidence.item)
                 new = np.flatnonzero(rows >= known)[::-1]  # the first click on an item is written last
-                self._first_ms[rows[new]] = tick.evidence.ts_ms[new]
+                self._first_ms[rows[new]] = some.evidence.ts_ms[new]
+
+
+def blocks(
+    clicks: Iterable[Click], every_ms: int, most: int, most_ticks: int
+) -> Iterator[tuple[Sequence[Click], Sequence[int], bool]]:
+    """Cut clicks in blocks of whole ticks; a tick that is too long for one takes several of its own.
+
+    Args:
+        clicks: in the order of time.
+        every_ms: length of a tick in event time, aligned with full multiples; 0: every click is one.
+        most: clicks in a block.
+        most_ticks: ticks in a block.
+
+    Yields:
+        The clicks of a block, where its ticks end, and whether the last one ends with it.
+    """
+    block: list[Click] = []
+    ends: list[int] = []
+    goes_on = False
+    for step, closed in ticks(clicks, every_ms, most):
+        alone, goes_on = goes_on or not closed, not closed
+        if block and (alone or len(block) + len(step) > most or len(ends) == most_ticks):
+            yield block, ends, True
+            block, ends = [], []
+        if alone:
+            yield step, [len(step)], closed
+        else:
+            block += step
+            ends.append(len(block))
+    if block:
+        yield block, ends, True
 
 
 def ticks(clicks: Iterable[Click], every_ms: int, most: int = MOST) -> Iterator[tuple[Sequence[Click], bool]]:

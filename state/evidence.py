@@ -49,6 +49,18 @@ class Evidence:
     def __len__(self) -> int:
         return len(self.item)
 
+    @classmethod
+    def of_none(cls, new_ids: Sequence[str] = ()) -> Evidence:
+        """No clicks; only the ids of new items, if there are any."""
+        return cls(**{name: np.zeros(0, dtype) for name, dtype in _COLUMNS.items()}, new_ids=new_ids)
+
+    def part(self, begin: int, end: int, new_ids: Sequence[str]) -> Evidence:
+        """The clicks from `begin` up to `end`, which bring these new ids."""
+        to = np.cumsum(self.recent_count[:end].astype(np.int64))
+        at = slice(int(to[begin - 1]) if begin else 0, int(to[end - 1]) if end else 0)
+        columns = {name: getattr(self, name)[begin:end] for name in _COLUMNS if name != "recent"}
+        return Evidence(**columns, recent=self.recent[at], new_ids=new_ids)
+
     def encode(self) -> bytes:
         """One message for the evidence topic."""
         columns: dict[str, npt.NDArray[Any]] = {name: getattr(self, name) for name in _COLUMNS}

@@ -17,12 +17,14 @@ from eddyline.state.packed import pack, unpack
 
 __all__ = ["Examples"]
 
-_KIND, _VERSION = b"x", 1
+_KIND, _VERSION = b"x", 2
 
 
 @dataclass(frozen=True)
 class Examples:
-    """B clicks of one micro-batch with what was known before them. All item rows are rows of the counts.
+    """B clicks at M moments with what was known before them. All item rows are rows of the counts.
+
+    A moment is the counts as they stood: a worker's message has one, that of its micro-batch.
 
     Attributes:
         encoder: the encoder of the hidden states, (1,).
@@ -42,9 +44,12 @@ class Examples:
         start: where each click's candidates begin; the last entry is n, (B + 1,).
         candidate: rows of the strongest candidates, and of the clicked item if it was one, (n,).
         evidence: their sparse evidence, (n, S).
-        pool: rows that the clicks of this batch are told apart from: all candidates, the clicked items, popular
-            items, and some drawn uniformly, (P,).
-        pool_dense: their dense evidence, (P, E).
+        dense: their dense evidence, (n, E).
+        moment: at which moment each click was, (B,).
+        known: items in the catalogue at each moment, (M,); the pool's rows from there on were not yet to be had.
+        pool: rows that each click is told apart from beside its own candidates: the clicked items, popular ones, and
+            some drawn uniformly, (P,).
+        pool_dense: their dense evidence at each moment, (M, E, P).
         pool_log_odds: log(1 / probability of being in the pool), 0 for the ones not drawn, (P,).
         forget: hash of a user to be erased, alone in its message; `partition` is then where the request stood, (F,).
     """
@@ -67,6 +72,9 @@ class Examples:
     start: npt.NDArray[np.int32]
     candidate: npt.NDArray[np.int32]
     evidence: npt.NDArray[np.float16]
+    dense: npt.NDArray[np.float16]
+    moment: npt.NDArray[np.uint8]
+    known: npt.NDArray[np.int32]
     pool: npt.NDArray[np.int32]
     pool_dense: npt.NDArray[np.float16]
     pool_log_odds: npt.NDArray[np.float32]

@@ -8,8 +8,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from backtest import measure_backtest
 from throughput import measure
 
 if __name__ == "__main__":
+    measure_backtest()
     with tempfile.TemporaryDirectory(prefix="eddyline-bench-") as folder:
         measure(Path(folder), clicks=int(sys.argv[1]) if len(sys.argv) > 1 else 60_000)

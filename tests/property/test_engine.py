@@ -64,7 +64,7 @@ def run(
         step = engine.step(Clicks.of(part, rows, positions, ClickSettings()), states, counts)
         states = decode_states(engine.settings.shape, [encode_state(state) for state in step.states])
         evidence.append(step.evidence)
-        assert len(step.lists.item) == USERS
+        assert len(step.lists.item) == len(step.listed) == len(set(rows))
         assert sum(len(one) for one in step.examples) == len(step.evidence) == int(step.applied.sum())
         begin = end
     return states, evidence

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
 from eddyline.model.clicks import ClickSettings
 from eddyline.model.counts import Counts, CountsSettings
 from eddyline.model.engine import EngineSettings
+from eddyline.model.evidence import Candidates
 from eddyline.model.fusion import Network
 from eddyline.model.long_term import ItemEmbeddings
 from eddyline.model.model import Model, untrained_model
 from eddyline.model.short_term import Encoder
+from eddyline.model.walk import Asked, one_moment, walk
 from eddyline.replay.runner import Runner
 from eddyline.state.records import Click
 from eddyline.state.user_state import StateShape, UserStates
@@ -63,11 +66,32 @@ def after(make_runner: Callable[..., Runner]) -> Callable[..., tuple[UserStates,
     """The states, by the order of the users' first clicks, and the counts after clicks that came one by one."""
 
     def make(clicks: list[Click], model: Model | None = None) -> tuple[UserStates, Counts]:
-        import numpy as np
-
         runner = make_runner(model)
         for one in clicks:
             runner.feed([one])
         return np.array(list(runner.states.values())), runner.counts
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def candidates() -> Callable[..., Candidates]:
+    """Sparse evidence about users at one moment."""
+
+    def find(counts: Counts, states: UserStates, now_ms: np.ndarray, most: int, history: int) -> Candidates:
+        asked = Asked(states, now_ms, np.array([len(states)]))
+        nobody = Asked(states[:0], now_ms[:0], np.array([0]))
+        return walk(counts, one_moment(counts), asked, nobody, most, history)[0]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def dense_evidence(shape: StateShape) -> Callable[[Counts], np.ndarray]:
+    """Dense evidence at one moment, (len(DENSE), I)."""
+
+    def make(counts: Counts) -> np.ndarray:
+        nobody = Asked(np.zeros(0, shape.dtype), np.zeros(0, np.int64), np.array([0]))
+        return walk(counts, one_moment(counts), nobody, nobody, 1, 1)[2][0]
 
     return make

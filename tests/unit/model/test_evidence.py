@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from eddyline.model.counts import Counts, CountsSettings
-from eddyline.model.evidence import CONTEXT, DENSE, OWN, SPARSE, Candidates, because, candidates, dense_evidence
+from eddyline.model.evidence import CONTEXT, OWN, SPARSE, Candidates, because
 from eddyline.state.evidence import Evidence
 from eddyline.state.records import hash_id
 from eddyline.state.user_state import StateShape, UserStates, new_states
 
+Find = Callable[..., Candidates]
 MINUTE_MS = 60_000
 NOW_MS = 1_000 * MINUTE_MS
 
@@ -45,7 +46,9 @@ def sparse_of(found: Candidates, counts: Counts, item: str) -> dict[str, float]:
     return dict(zip(SPARSE, found.evidence[place].tolist(), strict=True))
 
 
-def test_links_from_the_last_item_name_candidates(counts: Counts, user_with: Callable[..., UserStates]) -> None:
+def test_links_from_the_last_item_name_candidates(
+    counts: Counts, user_with: Callable[..., UserStates], candidates: Find
+) -> None:
     found = candidates(counts, user_with("a", session=1), np.array([NOW_MS]), 16, 6)
     assert sorted(counts.ids[row] for row in found.item) == ["a", "b", "c"]
     b, c = sparse_of(found, counts, "b"), sparse_of(found, counts, "c")
@@ -62,7 +65,9 @@ def test_links_from_the_last_item_name_candidates(counts: Counts, user_with: Cal
     assert not any(value for name, value in b.items() if name.startswith("own"))
 
 
-def test_the_item_before_the_last_counts_half(counts: Counts, user_with: Callable[..., UserStates]) -> None:
+def test_the_item_before_the_last_counts_half(
+    counts: Counts, user_with: Callable[..., UserStates], candidates: Find
+) -> None:
     # d is in nobody's evidence: it takes its place in the history and names nothing
     found = candidates(counts, user_with("a", "d"), np.array([NOW_MS]), 16, 6)
     b = sparse_of(found, counts, "b")
@@ -72,12 +77,14 @@ def test_the_item_before_the_last_counts_half(counts: Counts, user_with: Callabl
     assert found.history[0, :3].tolist() == [-1, counts.ids.index("a"), -1]
 
 
-def test_backward_links_name_what_came_before(counts: Counts, user_with: Callable[..., UserStates]) -> None:
+def test_backward_links_name_what_came_before(
+    counts: Counts, user_with: Callable[..., UserStates], candidates: Find
+) -> None:
     found = candidates(counts, user_with("b"), np.array([NOW_MS]), 16, 6)
     assert sparse_of(found, counts, "a")["back"] == pytest.approx(log(1 + 1e4) / 2, rel=1e-5)
 
 
-def test_own_history_is_evidence(counts: Counts, user_with: Callable[..., UserStates]) -> None:
+def test_own_history_is_evidence(counts: Counts, user_with: Callable[..., UserStates], candidates: Find) -> None:
     found = candidates(counts, user_with("b", "a", "c", "b", "a"), np.array([NOW_MS + MINUTE_MS]), 16, 6)
     b = sparse_of(found, counts, "b")
     assert SPARSE[OWN] == "own"
@@ -92,7 +99,9 @@ def test_own_history_is_evidence(counts: Counts, user_with: Callable[..., UserSt
     assert b["own_transition"] == 0
 
 
-def test_context_says_where_the_user_stands(counts: Counts, user_with: Callable[..., UserStates]) -> None:
+def test_context_says_where_the_user_stands(
+    counts: Counts, user_with: Callable[..., UserStates], candidates: Find
+) -> None:
     states = user_with("a", "b", "a", session=3)
     states["ring_length"] = 2
     found = candidates(counts, states, np.array([NOW_MS + 10 * MINUTE_MS]), 16, 6)
@@ -108,14 +117,14 @@ def test_context_says_where_the_user_stands(counts: Counts, user_with: Callable[
     assert sparse_of(later, counts, "b")["session"] == 0
 
 
-def test_a_user_without_clicks_has_no_candidates(counts: Counts, shape: StateShape) -> None:
+def test_a_user_without_clicks_has_no_candidates(counts: Counts, shape: StateShape, candidates: Find) -> None:
     found = candidates(counts, new_states(shape, 2), np.array([NOW_MS, NOW_MS]), 16, 6)
     assert found.start.tolist() == [0, 0, 0]
     assert np.isfinite(found.context).all()
     assert (found.history == -1).all()
 
 
-def test_users_do_not_see_each_other(counts: Counts, user_with: Callable[..., UserStates]) -> None:
+def test_users_do_not_see_each_other(counts: Counts, user_with: Callable[..., UserStates], candidates: Find) -> None:
     users = [user_with("a", session=1), user_with(), user_with("b", "a", "b"), user_with("c")]
     now_ms = np.full(4, NOW_MS)
     together = candidates(counts, np.concatenate(users), now_ms, 16, 6)
@@ -132,6 +141,7 @@ def test_of_too_many_candidates_the_strongest_stay(
     make_counts: Callable[..., Counts],
     make_evidence: Callable[..., Evidence],
     user_with: Callable[..., UserStates],
+    candidates: Find,
 ) -> None:
     clicks = [("hub", [], 0)]
     for n in range(12):
@@ -145,20 +155,13 @@ def test_counts_stored_with_a_larger_m_name_all_their_links(
     make_counts: Callable[..., Counts],
     make_evidence: Callable[..., Evidence],
     user_with: Callable[..., UserStates],
+    candidates: Find,
 ) -> None:
     pairs = [one for n in range(100) for one in (("hub", [], 0), (f"i{n}", ["hub"], 1))]
     stored = make_counts(make_evidence(pairs), window=1, neighbours=128)
     counts = Counts.from_arrays(CountsSettings(window=1, neighbours=8), stored.ids, stored.to_arrays())
     found = candidates(counts, user_with("hub"), np.array([NOW_MS]), 200, 6)
     assert len(found.item) == 101
-
-
-def test_dense_evidence_is_there_for_every_item(counts: Counts) -> None:
-    dense = dense_evidence(counts)
-    assert dense.shape == (3, len(DENSE))
-    assert dense[:, DENSE.index("clicks")] == pytest.approx(np.log([5, 4, 2]), rel=1e-5)
-    assert dense[:, DENSE.index("age")] == pytest.approx(np.log([9, 8, 2]) / 2, rel=1e-5)
-    assert dense[:, :3] == pytest.approx(np.log(1 + 1e5 * counts.popular_shares()), rel=1e-5)
 
 
 def test_reasons_are_the_recent_items_that_voted_most(

@@ -35,19 +35,21 @@ def served(
     examples = list(Engine(engine_settings, model).step(batch, states, counts).examples)
     ranking = Ranking(engine_settings.ranking, model)
     view = ranking.view(states, batch.ts_ms, counts)
-    return examples, ranking.scores(view, 0, 5).numpy(), counts, ranking, states
+    return examples, ranking.scores(view, 0, 5).copy(), counts, ranking, states
 
 
-def test_a_rank_is_the_place_in_the_whole_catalogue(served: tuple) -> None:
+def test_a_rank_is_the_place_in_the_whole_catalogue(
+    served: tuple, dense_evidence: Callable[[Counts], np.ndarray]
+) -> None:
     (examples,), scores, counts, _, _ = served
     rows = counts.rows(examples.item)
     assert rows[4] == -1
     for z, row, rank in zip(scores[:4], rows, examples.rank, strict=False):
         assert rank == 1 + np.count_nonzero(z > z[row])
     assert examples.rank[4] == examples.popular_rank[4] == 0
-    popular = counts.popular_shares()[:, 1]
+    popular = dense_evidence(counts)[1]
     for row, rank in zip(rows[:4], examples.popular_rank, strict=False):
-        assert rank == np.count_nonzero(np.log(1 + 1e5 * popular) >= np.log(1 + 1e5 * popular)[row])
+        assert rank == np.count_nonzero(popular >= popular[row])
 
 
 def test_ties_count_against_the_model(
@@ -89,11 +91,13 @@ def test_the_strongest_candidates_and_the_target_are_logged(served: tuple) -> No
         assert (row in logged) == (row in named)
 
 
-def test_the_pool_holds_everything_to_be_told_apart(served: tuple) -> None:
+def test_the_pool_holds_everything_to_be_told_apart(
+    served: tuple, dense_evidence: Callable[[Counts], np.ndarray]
+) -> None:
     (examples,), _, counts, _, _ = served
     rows = counts.rows(examples.item)
-    sure = {*examples.candidate.tolist(), *rows[rows >= 0].tolist()}
-    sure |= set(np.argsort(-counts.popular_shares()[:, 1], kind="stable")[:4].tolist())
+    sure = set(rows[rows >= 0].tolist())
+    sure |= set(np.argsort(-dense_evidence(counts)[1], kind="stable")[:4].tolist())
     pool = dict(zip(examples.pool.tolist(), examples.pool_log_odds.tolist(), strict=True))
     assert len(pool) == len(examples.pool)
     for row, odds in pool.items():
@@ -101,7 +105,9 @@ def test_the_pool_holds_everything_to_be_told_apart(served: tuple) -> None:
         chance = 1 - (1 - 1 / len(counts)) ** 8
         assert odds == pytest.approx(0.0 if row in sure else -np.log(chance), rel=1e-5)
     assert sure < set(pool)
-    assert examples.pool_dense.shape == (len(pool), 5)
+    dense = dense_evidence(counts)
+    np.testing.assert_array_equal(examples.pool_dense, dense[None, :, examples.pool].astype(np.float16))
+    np.testing.assert_array_equal(examples.dense, dense.T[examples.candidate].astype(np.float16))
 
 
 def test_messages_are_of_bounded_size(

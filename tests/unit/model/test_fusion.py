@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from eddyline.model.evidence import CONTEXT, DENSE, SPARSE
+from eddyline.model.dense import DENSE
+from eddyline.model.evidence import CONTEXT, SPARSE
 from eddyline.model.fusion import (
     PRIOR_DENSE,
     PRIOR_NEURAL,

@@ -10,13 +10,17 @@ import pytest
 import torch
 
 from eddyline.model.buffer import BufferSettings, ReplayBuffer
+from eddyline.model.clicks import Clicks
 from eddyline.model.counts import Counts
+from eddyline.model.engine import Engine, EngineSettings
 from eddyline.model.fusion import SHARPNESS
 from eddyline.model.losses import (
     Pool,
-    cross_entropy,
+    interest,
+    joined,
     make_pool,
-    neural_scores,
+    mean_loss,
+    neural_loss,
     replayed_rows,
     score_loss,
     side_by_side,
@@ -25,7 +29,7 @@ from eddyline.model.model import Model
 from eddyline.replay.runner import Runner
 from eddyline.state.examples import Examples
 from eddyline.state.records import Click
-from eddyline.state.user_state import StateShape
+from eddyline.state.user_state import StateShape, new_states
 
 RANDOM = np.random.default_rng(0)
 
@@ -52,11 +56,13 @@ def batch(runner: Runner, toy_clicks: Callable[..., list[Click]]) -> list[Exampl
 def test_examples_are_put_side_by_side_with_their_candidates(runner: Runner, model: Model, batch: list[Examples]):
     served = side_by_side(batch, runner.counts, model.encoder_id)
     assert served is not None
-    assert np.array_equal(served.target, runner.counts.rows(np.concatenate([one.item for one in batch])))
-    assert served.group.tolist() == [0] * 15 + [1] * 25
-    assert np.array_equal(served.owner, np.repeat(np.arange(40), np.concatenate([np.diff(one.start) for one in batch])))
-    assert np.array_equal(served.candidate, np.concatenate([one.candidate for one in batch]))
-    assert len(served.pools) == 2
+    assert np.array_equal(served.seen.target, runner.counts.rows(np.concatenate([one.item for one in batch])))
+    assert [message.examples for message in served.messages] == [slice(0, 15), slice(15, 40)]
+    logged = [one.candidate[one.start[b] : one.start[b + 1]].tolist() for one in batch for b in range(len(one))]
+    assert served.candidate.shape == (40, max(map(len, logged)))
+    assert [[row for row in rows if row >= 0] for rows in served.candidate.tolist()] == logged
+    assert np.array_equal(served.evidence[20, 0], batch[1].evidence[batch[1].start[5]].astype(np.float32))
+    assert np.array_equal(served.dense[20, 0], batch[1].dense[batch[1].start[5]].astype(np.float32))
 
 
 def test_only_what_can_be_learned_from_is_taken(runner: Runner, model: Model, batch: list[Examples]) -> None:
@@ -66,14 +72,15 @@ def test_only_what_can_be_learned_from_is_taken(runner: Runner, model: Model, ba
     stale = replace(first, encoder=np.array([12345], np.uint64))
     unknown = second.item.copy()
     unknown[::2] = 1  # an item that the counts do not know
-    served = side_by_side([stale, replace(second, item=unknown)], runner.counts, model.encoder_id)
+    rank = second.rank.copy()
+    rank[1] = 0  # it was not to be had as the click was served
+    served = side_by_side([stale, replace(second, item=unknown, rank=rank)], runner.counts, model.encoder_id)
     assert served is not None
-    assert np.array_equal(served.target, runner.counts.rows(second.item[1::2]))
-    lengths = np.diff(second.start)[1::2]
-    assert np.array_equal(served.owner, np.repeat(np.arange(12), lengths))
+    assert np.array_equal(served.seen.target, runner.counts.rows(second.item[3::2]))
+    assert (served.candidate >= 0).sum(1).tolist() == np.diff(second.start)[3::2].tolist()
 
 
-def test_the_pool_is_what_was_served_and_replayed_and_drawn(
+def test_the_pool_is_what_was_clicked_and_drawn(
     runner: Runner, model: Model, batch: list[Examples], shape: StateShape
 ) -> None:
     served = side_by_side(batch, runner.counts, model.encoder_id)
@@ -81,72 +88,103 @@ def test_the_pool_is_what_was_served_and_replayed_and_drawn(
     old = ReplayBuffer(BufferSettings(), shape, 6).new_rows(2)
     old["target"], old["history"] = [500, 700], -1
     old["history"][0, 0] = 600
-    pool = make_pool(served, old, 1000, 50, RANDOM)
-    items = pool.rows[pool.items.numpy()]
-    odds = dict(zip(items.tolist(), pool.odds.tolist(), strict=True))
-    logged = {row for one in batch for row in one.pool.tolist()}
-    assert logged | {500, 700} <= set(odds)
-    assert odds[500] == odds[700] == 0
-    drawn = [row for row in odds if row not in logged | {500, 700}]
+    seen = joined(served.seen, replayed_rows(old))
+    pool = make_pool(served, seen, 1000, 50, RANDOM)
+    odds = dict(zip(pool.items.tolist(), pool.odds.tolist(), strict=True))
+    clicked = {500, 700, *served.seen.target.tolist()}
+    assert [odds[row] for row in clicked] == [0.0] * len(clicked)
+    drawn = set(odds) - clicked
     assert 30 < len(drawn) <= 50
     chance = 1 - (1 - 1 / 1000) ** 50
     assert [odds[row] for row in drawn] == pytest.approx([-np.log(chance)] * len(drawn), rel=1e-4)
-    # histories are involved, but not told apart from
-    assert 600 in pool.rows
-    assert 600 not in odds or 600 in drawn
-    assert set(np.unique(served.history[served.history >= 0]).tolist()) <= set(pool.rows.tolist())
+    # histories, and what the examples were served with, are involved as well
+    logged = {row for one in batch for row in [*one.pool.tolist(), *one.candidate.tolist()]}
+    assert set(pool.rows.tolist()) == {600, *odds, *logged, *served.seen.history[served.seen.history >= 0].tolist()}
+    assert pool.rows[pool.place[pool.rows]].tolist() == pool.rows.tolist()
+
+
+def loss_of(model: Model, runner: Runner, messages: list[Examples]) -> float:
+    served = side_by_side(messages, runner.counts, model.encoder_id)
+    assert served is not None
+    pool = make_pool(served, served.seen, len(runner.counts), 0, RANDOM)
+    vector, bias = model.items.vector[pool.rows], model.items.bias[pool.rows]
+    F = interest(model.network, served.seen, pool, vector)
+    return float(score_loss(model.network, served, pool, F, vector, bias).mean())
+
+
+def by_hand(model: Model, examples: Examples, target: np.ndarray) -> float:
+    """Example by example, on what was logged."""
+    h = torch.from_numpy(examples.h.astype(np.float32))
+    ring = torch.from_numpy(examples.ring.astype(np.float32))
+    length = torch.from_numpy(examples.ring_length.astype(np.int64))
+    gate = model.network.gate(torch.from_numpy(np.array(examples.context)), h)
+    losses = []
+    for b in range(len(examples)):
+        one, m = slice(b, b + 1), int(examples.moment[b])
+        own = slice(examples.start[b], examples.start[b + 1])
+        there = (examples.pool < examples.known[m]) & ~np.isin(examples.pool, examples.candidate[own])
+        mean, last = model.items.history_mean(torch.from_numpy(examples.history[one]).long())
+        F = model.network.interest(h[one], ring[one], length[one], mean, last)
+        rows = np.concatenate([examples.candidate[own], examples.pool[there]])
+        dense = np.concatenate([examples.dense[own], examples.pool_dense[m].T[there]]).astype(np.float32)
+        n = SHARPNESS * (model.items.vector[rows] @ F[0]) + model.items.bias[rows]
+        z = gate.neural[b] * n + torch.from_numpy(dense) @ gate.dense[b]
+        evidence = torch.from_numpy(examples.evidence[own].astype(np.float32))
+        z[: len(evidence)] += evidence @ gate.sparse[b] + model.network.residual(evidence)
+        z[len(evidence) :] += torch.from_numpy(examples.pool_log_odds[there])
+        losses.append(float(-torch.log_softmax(z, 0)[rows.tolist().index(target[b])]))
+    return float(np.mean(losses))
 
 
 @torch.no_grad()
-def test_the_loss_is_over_the_scores_that_were_served(
-    runner: Runner, model: Model, toy_clicks: Callable[..., list[Click]]
+def test_the_loss_is_over_the_scores_that_were_served(runner: Runner, model: Model, batch: list[Examples]) -> None:
+    (examples, _) = batch
+    assert loss_of(model, runner, [examples]) == pytest.approx(
+        by_hand(model, examples, runner.counts.rows(examples.item)), rel=1e-3
+    )
+
+
+@torch.no_grad()
+def test_each_example_is_told_apart_from_what_was_there_at_its_moment(
+    model: Model,
+    engine_settings: EngineSettings,
+    toy_clicks: Callable[..., list[Click]],
+    as_batch: Callable[..., Clicks],
 ) -> None:
-    for begin in range(0, 100, 10):
-        runner.feed(toy_clicks(100)[begin : begin + 10])
-    (examples,) = runner.feed(toy_clicks(110)[100:]).examples
-    examples = replace(examples, pool_log_odds=np.zeros_like(examples.pool_log_odds))
-    served = side_by_side([examples], runner.counts, model.encoder_id)
+    engine, counts = Engine(engine_settings, model), Counts()
+    states = new_states(engine_settings.shape, 5)
+    step = engine.step(as_batch(toy_clicks(60, items=30)), states, counts, np.arange(1, 61))
+    counts.fold(step.evidence)
+    examples = step.examples[-1]
+    assert examples.known[0] < examples.known[-1]
+    served = side_by_side([examples], counts, model.encoder_id)
     assert served is not None
-    pool = make_pool(served, None, len(runner.counts), 0, RANDOM)
-    _, neural = neural_scores(model.network, served, pool, model.items.vector[pool.rows], model.items.bias[pool.rows])
-    loss = float(score_loss(model.network, served, pool, neural))
-    # once more by hand, example by example, on what was logged
-    gate = model.network.gate(served.context, served.h)
-    dense, losses = torch.from_numpy(examples.pool_dense.astype(np.float32)), []
-    for b in range(len(examples)):
-        mean, last = model.items.history_mean(torch.from_numpy(examples.history[b : b + 1]).long())
-        F = model.network.interest(
-            served.h[b : b + 1], served.ring[b : b + 1], served.ring_length[b : b + 1], mean, last
+    pool = make_pool(served, served.seen, len(counts), 0, RANDOM)
+    vector, bias = model.items.vector[pool.rows], model.items.bias[pool.rows]
+    F = interest(model.network, served.seen, pool, vector)
+    each = score_loss(model.network, served, pool, F, vector, bias)
+    learned = np.flatnonzero(examples.rank > 0)
+    assert len(each) == len(learned)
+    for loss, b in zip(each.tolist(), learned.tolist(), strict=True):
+        names = ("user", "item", "h", "ring", "ring_length", "history", "context", "moment", "weight")
+        own = slice(examples.start[b], examples.start[b + 1])
+        one = replace(
+            examples,
+            start=np.array([0, own.stop - own.start]),
+            **{name: getattr(examples, name)[own] for name in ("candidate", "evidence", "dense")},
+            **{name: getattr(examples, name)[b : b + 1] for name in names},
         )
-        n = SHARPNESS * (model.items.vector[examples.pool] @ F[0]) + model.items.bias[examples.pool]
-        z = gate.neural[b] * n + dense @ gate.dense[b]
-        for k in range(examples.start[b], examples.start[b + 1]):
-            evidence = torch.from_numpy(examples.evidence[k].astype(np.float32))
-            place = examples.pool.tolist().index(examples.candidate[k])
-            z[place] += gate.sparse[b] @ evidence + model.network.residual(evidence)
-        losses.append(float(-torch.log_softmax(z, 0)[examples.pool.tolist().index(served.target[b])]))
-    assert loss == pytest.approx(np.mean(losses), rel=1e-3)
+        assert loss == pytest.approx(by_hand(model, one, counts.rows(one.item)), rel=1e-3)
 
 
+@torch.no_grad()
 def test_each_message_is_told_apart_from_its_own_pool(runner: Runner, model: Model, batch: list[Examples]) -> None:
-    def loss(messages: list[Examples]) -> float:
-        served = side_by_side(messages, runner.counts, model.encoder_id)
-        assert served is not None
-        pool = make_pool(served, None, len(runner.counts), 0, RANDOM)
-        vector, bias = model.items.vector[pool.rows], model.items.bias[pool.rows]
-        _, neural = neural_scores(model.network, served, pool, vector, bias)
-        return float(score_loss(model.network, served, pool, neural))
-
-    first, second = batch
-    assert loss(batch) == pytest.approx((15 * loss([first]) + 25 * loss([second])) / 40, rel=1e-4)
+    first, second = (loss_of(model, runner, [one]) for one in batch)
+    assert loss_of(model, runner, batch) == pytest.approx((15 * first + 25 * second) / 40, rel=1e-4)
 
 
-def test_cross_entropy_weighs_the_examples() -> None:
-    pool = Pool(np.array([3, 5, 9]), torch.tensor([0, 2]), torch.zeros(2))
-    logits = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
-    each = -torch.log_softmax(logits, 1)
-    weighted = cross_entropy(logits, pool, np.array([9, 9], np.int32), torch.tensor([3.0, 1.0]))
-    assert float(weighted) == pytest.approx(float((3 * each[0, 1] + each[1, 1]) / 4))
+def test_the_mean_loss_weighs_the_examples() -> None:
+    assert float(mean_loss(torch.tensor([4.0, 8.0]), torch.tensor([3.0, 1.0]))) == 5.0
 
 
 @torch.no_grad()
@@ -155,16 +193,30 @@ def test_replayed_rows_score_like_the_examples_they_came_from(
 ) -> None:
     served = side_by_side(batch, runner.counts, model.encoder_id)
     assert served is not None
-    rows = ReplayBuffer(BufferSettings(), shape, 6).new_rows(len(served.target))
+    rows = ReplayBuffer(BufferSettings(), shape, 6).new_rows(len(served.seen.target))
     for name in ("user", "target", "history"):
-        rows[name] = getattr(served, name)
+        rows[name] = getattr(served.seen, name)
     for name in ("h", "ring", "ring_length"):
-        rows[name] = getattr(served, name).numpy()
-    pool = make_pool(served, rows, len(runner.counts), 0, RANDOM)
+        rows[name] = getattr(served.seen, name).numpy()
+    pool = make_pool(served, served.seen, len(runner.counts), 0, RANDOM)
     vector, bias = model.items.vector[pool.rows], model.items.bias[pool.rows]
-    _, new = neural_scores(model.network, served, pool, vector, bias)
-    _, old = neural_scores(model.network, replayed_rows(rows), pool, vector, bias)
-    torch.testing.assert_close(old, new)
+    losses = [
+        neural_loss(interest(model.network, seen, pool, vector), seen, pool, vector, bias)
+        for seen in (served.seen, replayed_rows(rows))
+    ]
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_the_neural_loss_is_a_cross_entropy_over_the_pool(runner: Runner, model: Model, batch: list[Examples]) -> None:
+    served = side_by_side(batch, runner.counts, model.encoder_id)
+    assert served is not None
+    rows = np.arange(len(runner.counts))
+    pool = Pool(rows, rows, rows, torch.zeros(len(rows)))
+    F = interest(model.network, served.seen, pool, model.items.vector)
+    n = SHARPNESS * (F @ model.items.vector.T) + model.items.bias
+    want = -torch.log_softmax(n, 1)[torch.arange(len(n)), torch.from_numpy(served.seen.target).long()]
+    found = neural_loss(F, served.seen, pool, model.items.vector, model.items.bias)
+    torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
 
 
 def test_counts_that_know_nothing_leave_nothing_to_learn_from(model: Model, batch: list[Examples]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eddyline.model.counts import Counts
-from eddyline.model.evidence import OWN, candidates, dense_evidence
+from eddyline.model.evidence import OWN, Candidates
 from eddyline.model.fusion import SHARPNESS
 from eddyline.model.model import Model, untrained_model
 from eddyline.model.ranking import PARTS, Ranking, RankingSettings, View
@@ -25,6 +25,8 @@ class Scene(NamedTuple):
     states: UserStates
     now_ms: np.ndarray
     counts: Counts
+    candidates: Callable[..., Candidates]
+    dense_evidence: Callable[[Counts], np.ndarray]
 
     def view(self, ranking: Ranking) -> View:
         return ranking.view(self.states, self.now_ms, self.counts)
@@ -35,12 +37,15 @@ def scene(
     make_model: Callable[..., Model],
     toy_clicks: Callable[..., list[Click]],
     after: Callable[..., tuple[UserStates, Counts]],
+    candidates: Callable[..., Candidates],
+    dense_evidence: Callable[[Counts], np.ndarray],
 ) -> Scene:
     """Five users, a catalogue of 40 items of which the model was trained on 8, and one who never clicked."""
     model = make_model()
     states, counts = after(toy_clicks(150, items=40, noise=0.5), model)
     states = np.append(states, new_states(StateShape(dimension=8, ring=4, history=12), 1))
-    return Scene(model, states, np.full(len(states), states["ts_ms"].max() + 60_000), counts)
+    now_ms = np.full(len(states), states["ts_ms"].max() + 60_000)
+    return Scene(model, states, now_ms, counts, candidates, dense_evidence)
 
 
 @torch.no_grad()
@@ -48,8 +53,8 @@ def by_the_formula(scene: Scene) -> list[np.ndarray]:
     """z = a_n n + Σ a_dense dense + Σ a_sparse sparse + e(sparse), item by item, for each user."""
     model, states, counts = scene.model, scene.states, scene.counts
     items, network = model.items, model.network
-    found = candidates(counts, states, scene.now_ms, SETTINGS.candidates, SETTINGS.long_term_items)
-    dense = torch.from_numpy(dense_evidence(counts))
+    found = scene.candidates(counts, states, scene.now_ms, SETTINGS.candidates, SETTINGS.long_term_items)
+    dense = torch.from_numpy(scene.dense_evidence(counts).T)
     scores = []
     for u in range(len(states)):
         h = torch.from_numpy(states["h"][u : u + 1].copy())
@@ -71,13 +76,13 @@ def by_the_formula(scene: Scene) -> list[np.ndarray]:
 
 def test_scores_are_those_of_the_formula(scene: Scene) -> None:
     ranking = Ranking(SETTINGS, scene.model)
-    scores = ranking.scores(scene.view(ranking), 0, len(scene.states)).numpy()
+    scores = ranking.scores(scene.view(ranking), 0, len(scene.states))
     np.testing.assert_allclose(scores, by_the_formula(scene), rtol=1e-4, atol=1e-4)
 
 
 def test_a_list_is_the_top_of_the_whole_catalogue(scene: Scene) -> None:
     ranking = Ranking(SETTINGS, scene.model)
-    lists = ranking.lists(scene.view(ranking), 0)
+    lists = ranking.lists(scene.view(ranking))
     for row, score, z in zip(lists.item, lists.score, by_the_formula(scene), strict=True):
         assert row.tolist() == np.argsort(-z)[:5].tolist()
         np.testing.assert_allclose(score, np.sort(z)[::-1][:5], rtol=1e-4, atol=1e-4)
@@ -85,16 +90,16 @@ def test_a_list_is_the_top_of_the_whole_catalogue(scene: Scene) -> None:
 
 def test_memory_is_bounded_and_lists_do_not_depend_on_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     ranking = Ranking(SETTINGS, scene.model)
-    whole = ranking.lists(scene.view(ranking), 0)
+    whole = ranking.lists(scene.view(ranking))
     monkeypatch.setattr("eddyline.model.ranking._SCORES_AT_ONCE", 2 * len(scene.counts))
-    for one, other in zip(whole, ranking.lists(scene.view(ranking), 0), strict=True):
+    for one, other in zip(whole, ranking.lists(scene.view(ranking)), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_the_parts_add_up_to_the_score(scene: Scene) -> None:
     ranking = Ranking(SETTINGS, scene.model)
-    lists = ranking.lists(scene.view(ranking), 2)
-    assert lists.parts.shape == (len(scene.states) - 2, 5, len(PARTS))
+    lists = ranking.lists(scene.view(ranking))
+    assert lists.parts.shape == (len(scene.states), 5, len(PARTS))
     np.testing.assert_allclose(lists.parts.sum(-1), lists.score, rtol=1e-4, atol=1e-4)
     for part in range(len(PARTS)):
         assert lists.parts[..., part].any(), PARTS[part]
@@ -103,7 +108,7 @@ def test_the_parts_add_up_to_the_score(scene: Scene) -> None:
 def test_each_part_is_what_it_is_named(scene: Scene) -> None:
     ranking = Ranking(SETTINGS, scene.model)
     view = scene.view(ranking)
-    lists = ranking.lists(view, 0)
+    lists = ranking.lists(view)
     u, k = 0, 0
     row = int(lists.item[u, k])
     parts = dict(zip(PARTS, lists.parts[u, k].tolist(), strict=True))
@@ -112,13 +117,13 @@ def test_each_part_is_what_it_is_named(scene: Scene) -> None:
     assert parts["co_clicks"] == pytest.approx(weighed[:OWN].sum(), rel=1e-4, abs=1e-5)
     assert parts["history"] == pytest.approx(weighed[OWN:].sum(), rel=1e-4, abs=1e-5)
     assert parts["pattern"] == pytest.approx(float(view.pattern[n]), rel=1e-4)
-    assert parts["popularity"] == pytest.approx(float(view.gate.dense[u].numpy() @ view.dense[row]), rel=1e-4)
+    assert parts["popularity"] == pytest.approx(float(view.gate.dense[u].numpy() @ view.dense[0, :, row]), rel=1e-4)
 
 
 def test_reasons_are_recent_items_of_the_user(scene: Scene) -> None:
     ranking = Ranking(SETTINGS, scene.model)
     view = scene.view(ranking)
-    lists = ranking.lists(view, 0)
+    lists = ranking.lists(view)
     assert lists.because.shape == (len(scene.states), 5, SETTINGS.reasons)
     assert (lists.because[:-1] >= 0).any()
     assert (lists.because[-1] == -1).all()  # who never clicked
@@ -128,7 +133,7 @@ def test_reasons_are_recent_items_of_the_user(scene: Scene) -> None:
 
 def test_without_reasons_there_are_no_parts(scene: Scene) -> None:
     ranking = Ranking(SETTINGS.model_copy(update={"reasons": 0}), scene.model)
-    lists = ranking.lists(scene.view(ranking), 0)
+    lists = ranking.lists(scene.view(ranking))
     assert lists.parts.size == lists.because.size == 0
     assert (lists.item >= 0).all()
 
@@ -136,7 +141,7 @@ def test_without_reasons_there_are_no_parts(scene: Scene) -> None:
 def test_seen_items_are_left_out_if_asked(scene: Scene) -> None:
     # the whole history counts, not just the items of the long-term interest
     ranking = Ranking(SETTINGS.model_copy(update={"exclude_seen": True, "length": 40}), scene.model)
-    lists = ranking.lists(scene.view(ranking), 0)
+    lists = ranking.lists(scene.view(ranking))
     for state, listed in zip(scene.states, lists.item, strict=True):
         seen = set(scene.counts.rows(state["item"][: state["history_length"]]).tolist())
         assert set(listed.tolist()) - {-1} == set(range(len(scene.counts))) - seen
@@ -149,14 +154,14 @@ def test_a_catalogue_smaller_than_the_list_leaves_places_free(
     states, counts = after([click("u", "a"), click("u", "b", 1)])
     for model in (make_model(), untrained_model(8)):  # the first was trained on items these counts do not know yet
         ranking = Ranking(SETTINGS, model)
-        lists = ranking.lists(ranking.view(states, states["ts_ms"][:, 1], counts), 0)
+        lists = ranking.lists(ranking.view(states, states["ts_ms"][:, 1], counts))
         assert sorted(lists.item[0, :2].tolist()) == [0, 1]
         assert (lists.item[0, 2:] == -1).all()
 
 
 def test_without_a_catalogue_lists_are_empty(shape: StateShape) -> None:
     ranking = Ranking(SETTINGS, untrained_model(8))
-    lists = ranking.lists(ranking.view(new_states(shape, 2), np.zeros(2, np.int64), Counts()), 0)
+    lists = ranking.lists(ranking.view(new_states(shape, 2), np.zeros(2, np.int64), Counts()))
     assert (lists.item == -1).all()
     assert lists.item.shape == (2, 5)
 
@@ -168,6 +173,6 @@ def test_before_training_lists_follow_what_others_clicked_next(
     popular = [click(f"p{n}", "p", n) for n in range(6)]
     states, counts = after([*others, *popular, click("me", "a", 9)])
     ranking = Ranking(SETTINGS, untrained_model(8))
-    lists = ranking.lists(ranking.view(states[-1:], states["ts_ms"][-1:, 0], counts), 0)
+    lists = ranking.lists(ranking.view(states[-1:], states["ts_ms"][-1:, 0], counts))
     assert counts.ids[lists.item[0, 0]] == "b"
     assert counts.ids[lists.because[0, 0, 0]] == "a"

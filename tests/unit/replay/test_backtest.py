@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -194,3 +195,45 @@ def test_weights_are_served_from_the_next_refresh_on(
     soon, never = eddyline(weights_every_ms=0), eddyline(weights_every_ms=10**15)
     runs = [run([one], engine_settings)["models"]["eddyline"] for one in (soon, never)]
     assert runs[0]["log_loss"] < runs[1]["log_loss"]
+
+
+def figures_of(result: dict) -> dict[str, float]:
+    figures = result["models"]["eddyline"]
+    told = {name: figures[name] for name in ("recall@5", "ndcg@5", "mrr@2", "log_loss")}
+    told |= {f"window {n}": window["ndcg@5"] for n, window in enumerate(figures["windows"])}
+    return told | {f"published {name}": value for name, value in (figures["published"] or {}).items()}
+
+
+def test_blocks_give_what_clicks_give_one_by_one(
+    eddyline: Callable[..., Eddyline], engine_settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = [
+        # ticks of a few clicks now and then
+        msgspec.structs.replace(click, ts_ms=click.ts_ms - click.ts_ms % 120_000)
+        for click in LOG
+    ]
+    at_once = run([eddyline(published=True, weights_every_ms=10**15)], engine_settings, log)
+    monkeypatch.setattr("eddyline.replay.backtest._DENSE_BYTES", 0)  # no room: one tick in a block
+    by_tick = run([eddyline(published=True, weights_every_ms=10**15)], engine_settings, log)
+    assert figures_of(at_once) == pytest.approx(figures_of(by_tick), rel=1e-5)
+
+
+def test_ticks_that_are_too_long_are_counted_when_they_end(
+    eddyline: Callable[..., Eddyline], engine_settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = [msgspec.structs.replace(click, ts_ms=click.ts_ms - click.ts_ms % 36_000_000) for click in LOG]
+    at_once = run([eddyline(published=False, weights_every_ms=10**15), Spy(5)], engine_settings, log)
+    monkeypatch.setattr("eddyline.replay.backtest.MOST", 5)
+    cut = run([eddyline(published=False, weights_every_ms=10**15), spy := Spy(5)], engine_settings, log)
+    assert spy.learned == list(range(len(log)))
+    assert figures_of(cut) == pytest.approx(figures_of(at_once), rel=1e-5)
+
+
+def test_models_that_go_by_ticks_change_nothing_for_the_others(
+    eddyline: Callable[..., Eddyline], engine_settings: EngineSettings
+) -> None:
+    alone = run([eddyline()], engine_settings)["models"]["eddyline"]
+    beside = run([eddyline(), Spy(5)], engine_settings)["models"]["eddyline"]
+    for figures in (alone, beside):
+        del figures["events_per_s"], figures["against"]
+    assert json.dumps(alone) == json.dumps(beside)

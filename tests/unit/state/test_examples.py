@@ -33,8 +33,11 @@ EXAMPLES = Examples(
     start=np.array([0, 1, 1], np.int32),
     candidate=np.array([1], np.int32),
     evidence=np.zeros((1, 14), np.float16),
+    dense=np.zeros((1, 5), np.float16),
+    moment=np.array([0, 1], np.uint8),
+    known=np.array([2, 2], np.int32),
     pool=np.array([0, 1], np.int32),
-    pool_dense=np.zeros((2, 5), np.float16),
+    pool_dense=np.zeros((2, 5, 2), np.float16),
     pool_log_odds=np.zeros(2, np.float32),
     forget=np.zeros(0, np.uint64),
 )
@@ -63,13 +66,13 @@ def test_evidence_is_not_examples() -> None:
 
 @pytest.mark.parametrize("change", ["missing", "added"])
 def test_missing_or_unknown_columns_are_refused_and_named(change: str) -> None:
-    columns = unpack(EXAMPLES.encode(), b"x", 1)
+    columns = unpack(EXAMPLES.encode(), b"x", 2)
     if change == "missing":
         del columns["ring"]
     else:
         columns["rung"] = columns["ring"]
     with pytest.raises(UnknownFormat, match=r"r[iu]ng"):
-        Examples.decode(pack(b"x", 1, columns))
+        Examples.decode(pack(b"x", 2, columns))
 
 
 @given(st.data())

@@ -1,0 +1,104 @@
+"""Dense evidence: what the counts say of every item, whoever asks.
+
+    popular_j = log(1 + 1e5 · popular_j[i] / Σ popular_j)   for each half-life
+    clicks    = log(1 + clicks[i])
+    age       = log(1 + clicks of the stream since the item's first) / 2
+
+Between two moments of a walk through the stream only the clicked items change by more than a common factor. So decayed
+clicks are kept as of the walk's beginning, and a moment costs one vectorised pass over the catalogue.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from eddyline.model.compiled import compiled
+from eddyline.model.folding import RATES, SEEN, Tally
+
+__all__ = ["DENSE", "Pace", "log_1p", "note_click", "set_pace", "write_dense"]
+
+DENSE = (
+    "popular_500",  # log(1 + 1e5 · share of the decayed clicks)
+    "popular_3000",
+    "popular_20000",
+    "clicks",  # log(1 + undecayed clicks)
+    "age",  # log(1 + age in clicks of the stream) / 2
+)
+SHARE_SCALE = 1e5
+
+
+class Pace(NamedTuple):
+    """Where each of I items stands, in terms of the moment at which a walk began.
+
+    Attributes:
+        seen: clicks folded when it began, (1,).
+        popular: decayed clicks as of then; later ones count for more than one, (3, I).
+        age: clicks of the stream since the item's first, as of then; negative for one that came later, (I,).
+    """
+
+    seen: npt.NDArray[np.int64]
+    popular: npt.NDArray[np.float32]
+    age: npt.NDArray[np.float32]
+
+
+@compiled
+def log_1p(x: np.float32) -> np.float32:
+    """log(1 + x) for x ≥ 0, to 1e-6 of its value or 1.5e-7, whichever is more.
+
+    1 + x = 2^e · (1 + f) with √½ ≤ 1 + f < √2, and log(1 + f) = 2 artanh(s) with s = f / (2 + f), whose series is
+    short as |s| < .172. Nothing in it branches, so loops over it become vector instructions, which the system's
+    logarithm prevents.
+    """
+    one, two = np.float32(1.0), np.float32(2.0)
+    bits = np.float32(one + x).view(np.int32)
+    exponent = (bits - np.int32(0x3F3504F3)) >> np.int32(23)
+    f = np.int32(bits - (exponent << np.int32(23))).view(np.float32) - one
+    s = f / (two + f)
+    square, e = s * s, np.float32(exponent)
+    series = np.float32(1 / 3) + square * (np.float32(1 / 5) + square * np.float32(1 / 7))
+    return two * s * (one + square * series) + e * np.float32(0.69314718)
+
+
+def set_pace(tally: Tally, known: int, room: int) -> Pace:
+    """The pace of the `known` items, with room for more that come on the way."""
+    pace = Pace(
+        tally.clock[SEEN : SEEN + 1].copy(), np.zeros((len(RATES), room), np.float32), np.zeros(room, np.float32)
+    )
+    _set_pace(tally, known, pace)
+    return pace
+
+
+@compiled
+def _set_pace(tally: Tally, known: int, pace: Pace) -> None:
+    for row in range(known):
+        note_click(tally, row, pace)
+
+
+@compiled
+def note_click(tally: Tally, row: int, pace: Pace) -> None:
+    """Take over where the item stands now."""
+    items, seen = tally.items, pace.seen[0]
+    for j in range(len(RATES)):
+        pace.popular[j, row] = items.popular[row, j] * np.exp(RATES[j] * (seen - items.counted_at[row]))
+    pace.age[row] = seen - items.first_click[row]
+
+
+@compiled
+def write_dense(tally: Tally, known: int, pace: Pace, out: npt.NDArray[np.float32]) -> None:
+    """The dense evidence of the `known` items as it stands now, (len(DENSE), I); zeros beyond them."""
+    passed = tally.clock[SEEN] - pace.seen[0]
+    out[:, known:] = 0.0
+    for j in range(len(RATES)):
+        scale = np.float32(SHARE_SCALE * np.exp(RATES[j] * passed) / max(tally.total[j], 1.0))
+        popular, to = pace.popular[j], out[j]
+        for i in range(known):
+            to[i] = log_1p(popular[i] * scale)
+    clicks, to = tally.items.clicks, out[3]
+    for i in range(known):
+        to[i] = log_1p(clicks[i])
+    later, age, to = np.float32(passed), pace.age, out[4]
+    for i in range(known):
+        to[i] = log_1p(age[i] + later) * np.float32(0.5)

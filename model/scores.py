@@ -1,0 +1,200 @@
+"""Kernels over scores: what is added to them, and what is read off them while they stay in the cache."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from eddyline.model.compiled import compiled
+
+__all__ = ["add_dense", "add_sparse", "exclude", "find_places", "log_sums", "ranks", "strongest", "top", "weigh"]
+
+
+@compiled
+def add_dense(
+    scores: npt.NDArray[np.float32],
+    moment: npt.NDArray[np.int64],
+    known: npt.NDArray[np.int64],
+    dense: npt.NDArray[np.float32],
+    weight: npt.NDArray[np.float32],
+) -> None:
+    """Add the dense evidence of each user's moment, weighed; −∞ for what was not known then.
+
+    Args:
+        scores: (B, I), changed.
+        moment: of each user, (B,).
+        known: items known at each moment, (M,).
+        dense: (M, 5, I).
+        weight: (B, 5).
+    """
+    for b in range(len(scores)):
+        items, of = known[moment[b]], dense[moment[b]]
+        to, first, second, third, fourth, fifth = scores[b], of[0], of[1], of[2], of[3], of[4]
+        v, w, x, y, z = weight[b, 0], weight[b, 1], weight[b, 2], weight[b, 3], weight[b, 4]
+        for i in range(items):
+            to[i] += v * first[i] + w * second[i] + x * third[i] + y * fourth[i] + z * fifth[i]
+        to[items:] = -np.inf
+
+
+@compiled
+def weigh(
+    start: npt.NDArray[np.int64],
+    evidence: npt.NDArray[np.float32],
+    weight: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Add the sparse evidence of each user's candidates, from `start` (B + 1,) on, weighed by the user's gate."""
+    for b in range(len(weight)):
+        w = weight[b]
+        for n in range(start[b], start[b + 1]):
+            of, total = evidence[n], np.float32(0.0)
+            for k in range(len(w)):
+                total += w[k] * of[k]
+            out[n] += total
+
+
+@compiled
+def log_sums(scores: npt.NDArray[np.float32], most: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
+    """The logarithm of each user's Σ exp(score); `most` is the highest score of each, (B,).
+
+    Summed by halves: unlike one number after the other, halves become vector instructions.
+    """
+    each = np.empty(scores.shape[1], np.float32)
+    for b in range(len(scores)):
+        of, highest = scores[b], most[b]
+        for i in range(len(of)):
+            each[i] = _exp(of[i] - highest)
+        count = len(of)
+        while count > 1:
+            half = count // 2
+            first, second = each[:half], each[count - half : count]
+            for i in range(half):
+                first[i] += second[i]
+            count -= half
+        out[b] = highest + np.log(each[0])
+
+
+@compiled
+def _exp(x: np.float32) -> np.float32:
+    """e^x for x ≤ 0, to 1e-6 of its value; next to nothing below −86.
+
+    e^x = 2^n · 2^r with |r| ≤ ½, and the series of 2^r.
+    """
+    magic = np.float32(12582912.0)  # 1.5 · 2^23: what is added to it is rounded to a whole number
+    y = max(x * np.float32(1.44269504), np.float32(-125.0))
+    rounded = np.float32(y + magic)
+    r = y - (rounded - magic)
+    p = np.float32(1.5403530e-4)
+    p = p * r + np.float32(1.3333558e-3)
+    p = p * r + np.float32(9.6181291e-3)
+    p = p * r + np.float32(5.5504109e-2)
+    p = p * r + np.float32(2.4022651e-1)
+    p = p * r + np.float32(6.9314718e-1)
+    bits = np.float32(p * r + np.float32(1.0)).view(np.int32) + (np.float32(rounded).view(np.int32) << np.int32(23))
+    return np.int32(bits).view(np.float32)
+
+
+@compiled
+def add_sparse(
+    scores: npt.NDArray[np.float32],
+    start: npt.NDArray[np.int64],
+    item: npt.NDArray[np.int32],
+    sparse: npt.NDArray[np.float32],
+) -> None:
+    """Add what each user's candidates, from `start` (B + 1,) on, have beyond the others."""
+    for b in range(len(scores)):
+        for n in range(start[b], start[b + 1]):
+            scores[b, item[n]] += sparse[n]
+
+
+@compiled
+def exclude(scores: npt.NDArray[np.float32], seen: npt.NDArray[np.int32]) -> None:
+    """−∞ for the rows that each user has seen, (B, H), -1 for none."""
+    for b in range(len(seen)):
+        for h in range(seen.shape[1]):
+            if seen[b, h] >= 0:
+                scores[b, seen[b, h]] = -np.inf
+
+
+@compiled
+def top(scores: npt.NDArray[np.float32], row: npt.NDArray[np.int32], score: npt.NDArray[np.float32]) -> None:
+    """The K highest scores of each user and their rows, best first; of equal ones the lower row first.
+
+    One pass with a short sorted list is several times faster than a general top-k: almost every score ends at
+    its first comparison. -1 and −∞ stay where there are no more.
+    """
+    K = row.shape[1]
+    for b in range(len(scores)):
+        least = np.float32(-np.inf)
+        for i in range(scores.shape[1]):
+            if scores[b, i] > least:
+                k = K - 1
+                while k > 0 and score[b, k - 1] < scores[b, i]:
+                    score[b, k] = score[b, k - 1]
+                    row[b, k] = row[b, k - 1]
+                    k -= 1
+                score[b, k] = scores[b, i]
+                row[b, k] = i
+                least = score[b, K - 1]
+
+
+@compiled
+def ranks(
+    scores: npt.NDArray[np.float32],
+    items: npt.NDArray[np.int64],
+    target: npt.NDArray[np.int32],
+    out: npt.NDArray[np.int32],
+) -> None:
+    """How many of the first `items` (B,) score as high as the target, itself included; 0 where it is unknown."""
+    for b in range(len(target)):
+        if target[b] >= 0:
+            of = scores[b]
+            own = of[target[b]]
+            above = np.int32(0)
+            for i in range(items[b]):
+                above += np.int32(of[i] >= own)
+            out[b] = above
+
+
+@compiled
+def strongest(
+    scores: npt.NDArray[np.float32],
+    start: npt.NDArray[np.int64],
+    item: npt.NDArray[np.int32],
+    target: npt.NDArray[np.int32],
+    most: int,
+    out: npt.NDArray[np.bool_],
+) -> None:
+    """Mark each user's `most` candidates of the highest score, and the target if it is a candidate."""
+    for b in range(len(target)):
+        begin, end = start[b], start[b + 1]
+        least = np.float32(-np.inf)
+        if end - begin > most:
+            z = np.empty(end - begin, np.float32)
+            for n in range(begin, end):
+                z[n - begin] = scores[b, item[n]]
+            least = np.partition(z, len(z) - most)[len(z) - most]
+        kept = 0
+        for n in range(begin, end):
+            if scores[b, item[n]] >= least and kept < most:
+                out[n] = True
+                kept += 1
+            elif item[n] == target[b]:
+                out[n] = True
+
+
+@compiled
+def find_places(
+    user: npt.NDArray[np.int64],
+    start: npt.NDArray[np.int64],
+    item: npt.NDArray[np.int32],
+    row: npt.NDArray[np.int32],
+    out: npt.NDArray[np.int64],
+) -> None:
+    """Where each listed item stands among its user's candidates, -1 where it is none."""
+    for b in range(len(row)):
+        for n in range(start[user[b]], start[user[b] + 1]):
+            for k in range(row.shape[1]):
+                if row[b, k] == item[n]:
+                    out[b, k] = n
+                    break

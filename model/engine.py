@@ -1,7 +1,8 @@
-"""The engine: one pure step from clicks to new states, ranked lists, evidence and examples.
+"""The engine: one step from clicks to new states, ranked lists, evidence and examples.
 
-Workers and backtests run this and nothing else, so what a backtest says holds for the live system. A step reads
-the model and the counts and changes neither: clicks reach the counts through the evidence, for everybody alike.
+Workers and backtests run this and nothing else, so what a backtest says holds for the live system. A worker's step is
+one moment of the stream and changes neither model nor counts: clicks reach the counts through the evidence, for
+everybody alike. A backtest steps through many moments at once, and the counts go along from one to the next.
 """
 
 from __future__ import annotations

@@ -22,10 +22,9 @@ from eddyline.model.counts import Counts
 from eddyline.model.dense import log_1p
 from eddyline.model.folding import BACK, NEAR, SESSION, TRANSITION, Tally
 from eddyline.model.item_table import find_row
-from eddyline.model.links import Links, find_link
 from eddyline.state.user_state import UserStates
 
-__all__ = ["CONTEXT", "OWN", "SESSION_GAP_MS", "SPARSE", "Asking", "Candidates", "Finding", "asking", "because", "find"]
+__all__ = ["CONTEXT", "OWN", "SESSION_GAP_MS", "SPARSE", "Asking", "Candidates", "Finding", "asking", "find"]
 
 SPARSE = (
     "near_fine",  # log(1 + p / 1e-4) / 2
@@ -146,25 +145,6 @@ class Finding(NamedTuple):
         return Candidates(
             self.start, self.item[:n], self.evidence[:n], self.context, self.rows[:, :history], self.rows[:, :histories]
         )
-
-
-def because(
-    counts: Counts, history: npt.NDArray[np.int32], items: npt.NDArray[np.int32], most: int
-) -> npt.NDArray[np.int32]:
-    """The recent items that voted most for each listed one.
-
-    Args:
-        counts: the counts the list was made with.
-        history: rows of the users' last items, newest first, (B, L).
-        items: rows of the listed items, (B, K).
-        most: how many reasons per item.
-
-    Returns:
-        Rows of the reasons, most weight first, -1 beyond, (B, K, most).
-    """
-    reasons = np.full((*items.shape, most), -1, np.int32)
-    _because(history, items, counts.clicks, counts.forward, counts.settings.window, reasons)
-    return reasons
 
 
 NEAR_SUM, SESSION_SUM, BACK_SUM, T1, T2, VOTES, AGE, DECAYED, MINUTES, LAST, FOLLOWS, SUM = range(12)
@@ -291,39 +271,3 @@ def find(begin: int, end: int, asking: Asking, ring: int, tally: Tally, window: 
         c[4] = repeats / max(length, 1)
         c[5] = asking.ring_length[b] / ring
         c[6] = 1.0 if gap_ms >= SESSION_GAP_MS or length == 0 else 0.0
-
-
-@compiled
-def _because(
-    history: npt.NDArray[np.int32],
-    items: npt.NDArray[np.int32],
-    clicks: npt.NDArray[np.float32],
-    forward: Links,
-    window: int,
-    out: npt.NDArray[np.int32],
-) -> None:
-    best = np.zeros(out.shape[2], np.float32)
-    for b in range(len(items)):
-        for k in range(items.shape[1]):
-            if items[b, k] < 0:
-                continue
-            best[:] = 0.0
-            for a in range(min(window, history.shape[1])):
-                x = history[b, a]
-                if x < 0:
-                    continue
-                slot = find_link(forward, x, items[b, k])
-                if slot < 0:
-                    continue
-                vote = forward.weight[slot, NEAR] / ((1.0 + a) * np.sqrt(max(clicks[x], np.float32(1.0))))
-                again = False
-                for j in range(len(best)):
-                    again = again or out[b, k, j] == x
-                for j in range(len(best)):
-                    if not again and vote > best[j]:
-                        for later in range(len(best) - 1, j, -1):
-                            best[later] = best[later - 1]
-                            out[b, k, later] = out[b, k, later - 1]
-                        best[j] = vote
-                        out[b, k, j] = x
-                        break

@@ -26,12 +26,11 @@ from eddyline.model.counts import Counts
 from eddyline.model.long_term import ItemEmbeddings
 from eddyline.model.losses import (
     Pool,
-    interest,
+    asked,
     joined,
     make_pool,
     mean_loss,
     neural_loss,
-    neural_scores,
     remember,
     replayed_rows,
     score_loss,
@@ -102,7 +101,8 @@ class Learner:
             [
                 {"params": body, "lr": self.settings.network_rate},
                 {"params": head, "lr": self.settings.gate_rate},
-            ]
+            ],
+            fused=True,
         )
 
     @property
@@ -126,11 +126,11 @@ class Learner:
             if prepared is None:
                 return float("nan")
             pool = make_pool(prepared, prepared.seen, len(counts), 0, self._random)
-            vector, bias = items.vector[pool.rows], items.bias[pool.rows]
-            F = interest(network, prepared.seen, pool, vector)
-            return mean_loss(score_loss(network, prepared, pool, F, vector, bias), prepared.seen.weight).item()
+            table = pool.table(items)
+            users = asked(network, prepared.seen, pool, table)
+            return mean_loss(score_loss(network, prepared, pool, users, table), prepared.seen.weight).item()
 
-    def recall(self, asked: ReplayBuffer, counts: Counts, k: int) -> float:
+    def recall(self, sample: ReplayBuffer, counts: Counts, k: int) -> float:
         """Recall@k over the whole catalogue of the neural score alone on old examples: what the weights remember.
 
         The evidence is left out: it never forgets, and evidence of today contains the very clicks asked about.
@@ -139,14 +139,14 @@ class Learner:
         with torch.no_grad():
             rows = np.arange(len(self.items))
             pool = Pool(rows, rows, rows, torch.zeros(len(rows)))
+            table = pool.table(self.items)
             hits = 0
-            for part in np.array_split(asked.rows, max(1, len(asked) // 256)):
+            for part in np.array_split(sample.rows, max(1, len(sample) // 256)):
                 old = replayed_rows(part)
-                F = interest(self.network, old, pool, self.items.vector)
-                neural = neural_scores(F, torch.from_numpy(rows), self.items.vector, self.items.bias)
+                neural = asked(self.network, old, pool, table) @ table.T
                 own = neural.gather(1, torch.from_numpy(old.target.astype(np.int64)).unsqueeze(1))
                 hits += int(((neural >= own).sum(1) <= k).sum())
-        return hits / max(1, len(asked))
+        return hits / max(1, len(sample))
 
     def learn(self, batch: Sequence[Examples], counts: Counts) -> Losses | None:
         """One step on the newest examples and as many replayed ones; None if none of them can be learned from.
@@ -167,34 +167,35 @@ class Learner:
         old = self.buffer.sample(self.settings.replayed)
         seen = joined(new, replayed_rows(old)) if len(old) else new
         pool = make_pool(prepared, seen, len(counts), self.settings.uniform, self._random)
-        vector = self.items.vector[pool.rows].requires_grad_(True)
-        bias = self.items.bias[pool.rows].requires_grad_(True)
-        F = interest(self.network, seen, pool, vector)
-        score = mean_loss(score_loss(self.network, prepared, pool, F[:B], vector, bias), new.weight)
-        each = neural_loss(F, seen, pool, vector, bias)
+        table = pool.table(self.items).requires_grad_(True)
+        users = asked(self.network, seen, pool, table)
+        score = mean_loss(score_loss(self.network, prepared, pool, users[:B], table), new.weight)
+        each = neural_loss(users, seen, pool, table)
         neural = mean_loss(each[:B], new.weight)
         replayed = each[B:].mean() if len(old) else torch.zeros(())
         self.optimiser.zero_grad()
         (score + neural + replayed).backward()  # type: ignore[no-untyped-call]
-        self._update_rows(pool.rows, vector, bias)
+        self._update_rows(pool.rows, table)
         self.optimiser.step()
         remember(self.buffer, new)
         self.learned += B
         return Losses(score.item(), neural.item(), replayed.item())
 
-    def _update_rows(self, rows: npt.NDArray[np.int64], vector: Tensor, bias: Tensor) -> None:
-        """Row-wise Adagrad (one step size per row), then back inside the unit ball."""
+    def _update_rows(self, rows: npt.NDArray[np.int64], table: Tensor) -> None:
+        """Row-wise Adagrad (one step size per row, another for its bias), then back inside the unit ball."""
+        if table.grad is None:
+            return
         rate, at = self.settings.item_rate, torch.from_numpy(rows)
         with torch.no_grad():
-            of_vector, of_bias = vector.grad, bias.grad
-            if of_vector is None or of_bias is None:
-                return
-            self._squares[at, 0] += of_vector.square().mean(1)
-            self._squares[at, 1] += of_bias.square()
-            step = self._squares[at].sqrt() + 1e-8
-            moved = vector - rate * of_vector / step[:, :1]
-            self.items.vector[at] = moved / moved.norm(dim=1, keepdim=True).clamp(min=1.0)
-            self.items.bias[at] = bias - rate * of_bias / step[:, 1]
+            slope = table.grad
+            squares = self._squares.index_select(0, at)
+            squares[:, 0] += slope[:, :-1].square().mean(1)
+            squares[:, 1] += slope[:, -1].square()
+            self._squares.index_copy_(0, at, squares)
+            step = rate / (squares.sqrt() + 1e-8)
+            moved = table[:, :-1] - step[:, :1] * slope[:, :-1]
+            self.items.vector.index_copy_(0, at, moved / moved.norm(dim=1, keepdim=True).clamp(min=1.0))
+            self.items.bias.index_copy_(0, at, table[:, -1] - step[:, 1] * slope[:, -1])
 
     def to_arrays(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Weights aside (`snapshot` has them), all that is needed to go on exactly where it stood."""

@@ -13,19 +13,18 @@ from torch import Tensor, nn
 from eddyline.model.buffer import ReplayBuffer
 from eddyline.model.counts import Counts
 from eddyline.model.fusion import SHARPNESS, Network
-from eddyline.model.long_term import history_mean
+from eddyline.model.long_term import ItemEmbeddings, history_mean
 from eddyline.state.examples import Examples
 
 __all__ = [
     "Pool",
     "Seen",
     "Served",
-    "interest",
+    "asked",
     "joined",
     "make_pool",
     "mean_loss",
     "neural_loss",
-    "neural_scores",
     "remember",
     "replayed_rows",
     "score_loss",
@@ -99,6 +98,11 @@ class Pool(NamedTuple):
     place: npt.NDArray[np.int64]
     items: npt.NDArray[np.int64]
     odds: Tensor
+
+    def table(self, items: ItemEmbeddings) -> Tensor:
+        """[E | b] of every row involved, (R, D + 1)."""
+        at = torch.from_numpy(self.rows)
+        return torch.cat([items.vector.index_select(0, at), items.bias.index_select(0, at).unsqueeze(1)], 1)
 
     def at(self, rows: npt.NDArray[Any]) -> Tensor:
         """Where the rows are among those involved; same shape."""
@@ -216,31 +220,28 @@ def make_pool(new: Served, seen: Seen, items: int, uniform: int, random: np.rand
     return Pool(rows, np.cumsum(involved) - 1, chosen, torch.from_numpy(odds[chosen]))
 
 
-def interest(network: Network, seen: Seen, pool: Pool, vector: Tensor) -> Tensor:
-    """F(u), (B, D)."""
+def asked(network: Network, seen: Seen, pool: Pool, table: Tensor) -> Tensor:
+    """[16 F(u) | 1] of the users, whose product with a row [E | b] of the table is n, (B, D + 1)."""
     history = np.where(seen.history >= 0, pool.place[seen.history], -1)
-    mean, last = history_mean(vector, torch.from_numpy(history))
-    return network.interest(seen.h, seen.ring, seen.ring_length, mean, last)
+    mean, last = history_mean(table[:, :-1], torch.from_numpy(history))
+    F = network.interest(seen.h, seen.ring, seen.ring_length, mean, last)
+    return nn.functional.pad(SHARPNESS * F, (0, 1), value=1.0)
 
 
-def neural_scores(F: Tensor, at: Tensor, vector: Tensor, bias: Tensor) -> Tensor:
-    """N of the items at these places of the pool, (B, P)."""
-    return torch.addmm(bias[at], SHARPNESS * F, nn.functional.embedding(at, vector).T)
-
-
-def neural_loss(F: Tensor, seen: Seen, pool: Pool, vector: Tensor, bias: Tensor) -> Tensor:
+def neural_loss(users: Tensor, seen: Seen, pool: Pool, table: Tensor) -> Tensor:
     """Cross-entropy of n over the pool of each of the examples, (B,)."""
-    logits = neural_scores(F, pool.at(pool.items), vector, bias) + pool.odds
+    rows = nn.functional.embedding(pool.at(pool.items), table)
+    logits = torch.addmm(pool.odds, users, rows.T)
     target = torch.from_numpy(np.searchsorted(pool.items, seen.target))
     return nn.functional.cross_entropy(logits, target, reduction="none")
 
 
-def score_loss(network: Network, new: Served, pool: Pool, F: Tensor, vector: Tensor, bias: Tensor) -> Tensor:
+def score_loss(network: Network, new: Served, pool: Pool, users: Tensor, table: Tensor) -> Tensor:
     """Cross-entropy of z of each example over its own candidates and what its message was served with, (B,)."""
     gate = network.gate(new.context, new.seen.h)
     at = pool.at(np.maximum(new.candidate, 0)).clamp(min=0)  # (B, C)
-    # of several ways to take rows and multiply them, these are the fastest there and back
-    neural = (nn.functional.embedding(at, vector) * (SHARPNESS * F).unsqueeze(1)).sum(2) + bias[at]
+    # of several ways to take rows and multiply them, this is the fastest there and back
+    neural = (nn.functional.embedding(at, table) * users.unsqueeze(1)).sum(2)
     own = gate.neural.unsqueeze(1) * neural
     own = own + torch.bmm(new.dense, gate.dense.unsqueeze(2)).squeeze(2)
     own = own + torch.bmm(new.evidence, gate.sparse.unsqueeze(2)).squeeze(2) + network.residual(new.evidence)
@@ -248,16 +249,15 @@ def score_loss(network: Network, new: Served, pool: Pool, F: Tensor, vector: Ten
     each = []
     sizes = [len(message.rows) for message in new.messages]
     rows = pool.at(np.concatenate([message.rows for message in new.messages]))
-    vectors = torch.split(nn.functional.embedding(rows, vector), sizes)
-    biases = torch.split(bias[rows], sizes)
+    tables = torch.split(nn.functional.embedding(rows, table), sizes)
     where = np.full(len(pool.place), -1, np.int64)
-    for message, E, b in zip(new.messages, vectors, biases, strict=True):
+    for message, some in zip(new.messages, tables, strict=True):
         of = message.examples
-        z = gate.neural[of].unsqueeze(1) * torch.addmm(b, SHARPNESS * F[of], E.T) + message.odds  # (B, P)
+        z = gate.neural[of].unsqueeze(1) * (users[of] @ some.T) + message.odds  # (B, P)
         z = z + _dense_part(gate.dense[of], message)
         where[message.rows] = np.arange(len(message.rows))
         again = np.where(new.candidate[of] >= 0, where[new.candidate[of]], -1)  # what is among the candidates already
-        twice = np.zeros((len(z), len(b) + 1), np.bool_)
+        twice = np.zeros((len(z), len(some) + 1), np.bool_)
         twice[np.arange(len(z))[:, None], again] = True
         z = z.masked_fill(torch.from_numpy(twice[:, :-1]), -torch.inf)
         target = new.seen.target[of]

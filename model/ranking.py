@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from eddyline.model.counts import Counts
-from eddyline.model.evidence import OWN, Candidates, because
+from eddyline.model.evidence import OWN, Candidates
 from eddyline.model.fusion import SHARPNESS, GateWeights
 from eddyline.model.model import Model
+from eddyline.model.reasons import because
 from eddyline.model.scores import add_dense, add_sparse, exclude, find_places, log_sums, ranks, strongest, top, weigh
 from eddyline.model.walk import Asked, Moments, one_moment, walk
 from eddyline.state.records import Parts

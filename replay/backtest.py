@@ -12,17 +12,13 @@ goes through it tick by tick.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
-from pydantic import BaseModel, ConfigDict, Field
 
 from eddyline.model.clicks import ClickSettings
 from eddyline.model.counts import CountsSettings
@@ -30,93 +26,16 @@ from eddyline.model.dense import DENSE
 from eddyline.model.engine import EngineSettings
 from eddyline.replay.contender import Answers, BlockContender, Contender, TickContender, WarmUp, joined
 from eddyline.replay.metrics import Groups, Scores, compare
+from eddyline.replay.outline import BacktestSettings, Outline, Source, iso, outline
 from eddyline.replay.ticks import MOST, Block, Stream, blocks
-from eddyline.state.errors import EddylineError
-from eddyline.state.records import Click, hash_id
+from eddyline.state.records import Click
 
 __all__ = ["BacktestSettings", "Outline", "Progress", "backtest", "outline"]
-
-Source = Callable[[], Iterable[Click]]
-"""Opens the log anew, in the order of time, clicks of weight 0 left out."""
 
 Progress = Callable[[str, int, int, float | None], None]
 """Told what is being done, how many clicks are done, of how many, and the running recall if there is one."""
 
 
-class BacktestSettings(BaseModel):
-    """What is asked of the models."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    k: tuple[int, ...] = Field((10, 20), min_length=1, description="List lengths; the longest is the main one")
-    warm_up: float = Field(0.5, gt=0, lt=1, description="First share of the log, which does not count")
-    warm_up_until_ms: int | None = Field(None, description="End of the warm-up as a time, instead of a share")
-    fitted: float = Field(0.2, gt=0, lt=1, description="Last share of the warm-up: gates are fitted, variants chosen")
-    new_only: bool = Field(False, description="Known items are no candidates, and clicks on them do not count")
-    kinds: tuple[str, ...] = Field((), description="Kinds of click that count; all are learned from. Empty: all")
-    counts_every_ms: int = Field(1_000, ge=0, description="Event time between two updates of the counts")
-    windows: int = Field(20, ge=1, description="Windows of equally many clicks that figures are shown by")
-    seed: int = Field(0, ge=0, description="Of everything drawn")
-
-
-@dataclass
-class Outline:
-    """What a first look over the log says.
-
-    Attributes:
-        clicks: how many, of a weight above 0.
-        users, items: distinct ones.
-        first_ms, last_ms: event times.
-        kinds: clicks of each kind.
-        fingerprint: a hash of everything in the clicks that a model can see.
-        warm_up: how many clicks the warm-up has.
-    """
-
-    clicks: int = 0
-    users: int = 0
-    items: int = 0
-    first_ms: int = 0
-    last_ms: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    fingerprint: str = ""
-    warm_up: int = 0
-
-
-def outline(source: Source, settings: BacktestSettings) -> Outline:
-    """Look over the log once.
-
-    Raises:
-        EddylineError: it is not in the order of time, or too short to be split.
-    """
-    found, digest = Outline(), xxhash.xxh3_128()
-    users: set[int] = set()
-    items: set[int] = set()
-    before = 0
-    for click in source():
-        if click.ts_ms < found.last_ms:
-            raise EddylineError(
-                f"click {click.event_id} of {_iso(click.ts_ms)} comes after one of {_iso(found.last_ms)}: a backtest "
-                "needs the order of time; `eddyline validate LOG --write SORTED` sorts a log"
-            )
-        found.first_ms = found.first_ms or click.ts_ms
-        found.last_ms = click.ts_ms
-        found.clicks += 1
-        found.kinds[click.kind] += 1
-        users.add(hash_id(click.user_id))
-        items.add(hash_id(click.item_id))
-        digest.update(f"{click.user_id}\0{click.item_id}\0{click.ts_ms}\0{click.kind}\0{click.session_id}\n".encode())
-        before += settings.warm_up_until_ms is not None and click.ts_ms < settings.warm_up_until_ms
-    found.users, found.items, found.fingerprint = len(users), len(items), digest.hexdigest()
-    found.warm_up = round(found.clicks * settings.warm_up) if settings.warm_up_until_ms is None else before
-    if found.warm_up < _LEAST or found.clicks - found.warm_up < _LEAST:
-        raise EddylineError(
-            f"the log has {found.warm_up:,} clicks of warm-up and {found.clicks - found.warm_up:,} after it: want at "
-            f"least {_LEAST} of each; check the columns, clicks.weights, and --warmup"
-        )
-    return found
-
-
-_LEAST = 100
 _RETENTION_ASKED = 10  # times along the stream
 _HEAD = 0.1  # share of the catalogue
 _BLOCKS_AT_LEAST = 20  # in any part of the log
@@ -322,8 +241,8 @@ class _Run:
             "clicks": found.clicks,
             "users": found.users,
             "items": found.items,
-            "from": _iso(found.first_ms),
-            "until": _iso(found.last_ms),
+            "from": iso(found.first_ms),
+            "until": iso(found.last_ms),
             "warm_up_clicks": found.warm_up,
             "scored_clicks": self._entries[0].scores.clicks if self._entries else 0,
             "kinds": dict(sorted(found.kinds.items())),
@@ -353,7 +272,7 @@ class _Run:
     def _windowed(self, figures: dict[str, Any]) -> dict[str, Any]:
         edges = self._edges.tolist()
         windows = [
-            {"from": _iso(first), "until": _iso(last), **window}
+            {"from": iso(first), "until": iso(last), **window}
             for (first, last), window in zip(edges, figures["windows"], strict=True)
         ]
         return {**figures, "windows": windows}
@@ -373,7 +292,3 @@ def _batches(clicks: Iterator[Click], size: int) -> Iterator[list[Click]]:
             batch = []
     if batch:
         yield batch
-
-
-def _iso(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -16,7 +16,7 @@ from eddyline.model.engine import Engine, EngineSettings
 from eddyline.model.fusion import SHARPNESS
 from eddyline.model.losses import (
     Pool,
-    interest,
+    asked,
     joined,
     make_pool,
     mean_loss,
@@ -107,9 +107,9 @@ def loss_of(model: Model, runner: Runner, messages: list[Examples]) -> float:
     served = side_by_side(messages, runner.counts, model.encoder_id)
     assert served is not None
     pool = make_pool(served, served.seen, len(runner.counts), 0, RANDOM)
-    vector, bias = model.items.vector[pool.rows], model.items.bias[pool.rows]
-    F = interest(model.network, served.seen, pool, vector)
-    return float(score_loss(model.network, served, pool, F, vector, bias).mean())
+    table = pool.table(model.items)
+    users = asked(model.network, served.seen, pool, table)
+    return float(score_loss(model.network, served, pool, users, table).mean())
 
 
 def by_hand(model: Model, examples: Examples, target: np.ndarray) -> float:
@@ -160,9 +160,8 @@ def test_each_example_is_told_apart_from_what_was_there_at_its_moment(
     served = side_by_side([examples], counts, model.encoder_id)
     assert served is not None
     pool = make_pool(served, served.seen, len(counts), 0, RANDOM)
-    vector, bias = model.items.vector[pool.rows], model.items.bias[pool.rows]
-    F = interest(model.network, served.seen, pool, vector)
-    each = score_loss(model.network, served, pool, F, vector, bias)
+    table = pool.table(model.items)
+    each = score_loss(model.network, served, pool, asked(model.network, served.seen, pool, table), table)
     learned = np.flatnonzero(examples.rank > 0)
     assert len(each) == len(learned)
     for loss, b in zip(each.tolist(), learned.tolist(), strict=True):
@@ -199,9 +198,9 @@ def test_replayed_rows_score_like_the_examples_they_came_from(
     for name in ("h", "ring", "ring_length"):
         rows[name] = getattr(served.seen, name).numpy()
     pool = make_pool(served, served.seen, len(runner.counts), 0, RANDOM)
-    vector, bias = model.items.vector[pool.rows], model.items.bias[pool.rows]
+    table = pool.table(model.items)
     losses = [
-        neural_loss(interest(model.network, seen, pool, vector), seen, pool, vector, bias)
+        neural_loss(asked(model.network, seen, pool, table), seen, pool, table)
         for seen in (served.seen, replayed_rows(rows))
     ]
     torch.testing.assert_close(losses[0], losses[1])
@@ -212,10 +211,11 @@ def test_the_neural_loss_is_a_cross_entropy_over_the_pool(runner: Runner, model:
     assert served is not None
     rows = np.arange(len(runner.counts))
     pool = Pool(rows, rows, rows, torch.zeros(len(rows)))
-    F = interest(model.network, served.seen, pool, model.items.vector)
-    n = SHARPNESS * (F @ model.items.vector.T) + model.items.bias
+    table = pool.table(model.items)
+    users = asked(model.network, served.seen, pool, table)
+    n = users[:, :-1] @ model.items.vector.T + model.items.bias
     want = -torch.log_softmax(n, 1)[torch.arange(len(n)), torch.from_numpy(served.seen.target).long()]
-    found = neural_loss(F, served.seen, pool, model.items.vector, model.items.bias)
+    found = neural_loss(users, served.seen, pool, table)
     torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
 
 

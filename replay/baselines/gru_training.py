@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from eddyline.replay.contender import Progress
 
-__all__ = ["GruSettings", "Trainer"]
+__all__ = ["SHARPNESS", "GruSettings", "Network", "Trainer", "stretches"]
 
 SHARPNESS = 16.0
 WINDOW = 50
@@ -177,15 +177,22 @@ class _Batch(NamedTuple):
     when: npt.NDArray[np.int64]
 
 
-def _batches(users: npt.NDArray[np.int64], rows: npt.NDArray[np.int32], clicks: int) -> Iterator[_Batch]:
-    """Users' clicks in stretches of at most `WINDOW` targets, those of like length together."""
+def stretches(users: npt.NDArray[np.int64], window: int) -> list[npt.NDArray[np.int64]]:
+    """Places in the log of each user's clicks, in stretches of at most `window` targets.
+
+    The last item of a stretch is the first of the next one, as input alone.
+    """
     order = np.argsort(users, kind="stable")
     cuts = np.flatnonzero(np.diff(users[order])) + 1
-    stretches = [
-        one[begin : begin + WINDOW + 1] for one in np.split(order, cuts) for begin in range(0, len(one) - 1, WINDOW)
+    return [
+        one[begin : begin + window + 1] for one in np.split(order, cuts) for begin in range(0, len(one) - 1, window)
     ]
+
+
+def _batches(users: npt.NDArray[np.int64], rows: npt.NDArray[np.int32], clicks: int) -> Iterator[_Batch]:
+    """Users' clicks in stretches of at most `WINDOW` targets, those of like length together."""
     together: list[npt.NDArray[np.int64]] = []
-    for stretch in sorted(stretches, key=len):
+    for stretch in sorted(stretches(users, WINDOW), key=len):
         if together and (len(together) + 1) * (len(stretch) - 1) > clicks:
             yield _padded(together, rows)
             together = []
@@ -194,10 +201,10 @@ def _batches(users: npt.NDArray[np.int64], rows: npt.NDArray[np.int32], clicks: 
         yield _padded(together, rows)
 
 
-def _padded(stretches: list[npt.NDArray[np.int64]], rows: npt.NDArray[np.int32]) -> _Batch:
-    shape = (len(stretches), max(len(one) for one in stretches) - 1)
+def _padded(together: list[npt.NDArray[np.int64]], rows: npt.NDArray[np.int32]) -> _Batch:
+    shape = (len(together), max(len(one) for one in together) - 1)
     batch = _Batch(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64))
-    for b, one in enumerate(stretches):
+    for b, one in enumerate(together):
         n = len(one) - 1
         batch.items[b, :n], batch.targets[b, :n], batch.when[b, :n] = rows[one[:-1]], rows[one[1:]], one[1:]
     return batch

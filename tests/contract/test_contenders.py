@@ -15,6 +15,7 @@ from eddyline.model.clicks import ClickSettings
 from eddyline.model.counts import CountsSettings
 from eddyline.model.engine import EngineSettings
 from eddyline.replay.baselines import BASELINES, NEEDS_SEEN
+from eddyline.replay.baselines.peers import PEERS
 from eddyline.replay.contender import Answers, Contender, Question, WarmUp
 from eddyline.replay.ticks import Stream, Tick, ticks
 from eddyline.state.records import Click, hash_id
@@ -45,12 +46,14 @@ LEARNS = {
     "blend": {"circle", "tastes"},
     "session-knn": {"tastes"},
     "bpr-mf": {"tastes"},
+    "implicit-als": {"tastes"},
+    "rtrec-slim": {"tastes"},
     "gru4rec": {"circle", "tastes"},
     "gru4rec-retrained": {"circle", "tastes"},
 }
 CASES = {
     name: Case(make, frozenset(LEARNS.get(name, ())), frozenset({"exclude_seen"} if name in NEEDS_SEEN else ()))
-    for name, make in BASELINES.items()
+    for name, make in {**BASELINES, **PEERS}.items()
 }
 
 Clicks = Sequence[Click]
@@ -152,6 +155,8 @@ QUESTION = Question(5, exclude_seen=False)
 @pytest.fixture(params=list(CASES))
 def case(request: pytest.FixtureRequest) -> Case:
     found = CASES[request.param]
+    if request.param in PEERS:
+        pytest.importorskip(request.param.split("-")[0])
     check = request.node.originalname
     if check in {f"test_{skipped}" for skipped in found.skips}:
         pytest.skip(f"{request.param}: does not apply")

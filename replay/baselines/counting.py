@@ -188,7 +188,7 @@ BLENDED: dict[str, Sequence[Any]] = {
     "popular": (0.03, 0.1, 0.3, 1.0),
     "half_life": (10.0, 25.0, 50.0, 100.0, 200.0, 500.0, 2_000.0, 10_000.0),
     "co": (1.0,),
-    "window": (3, 5, 10),
+    "window": (2, 3, 5, 10),
     "fading": (HARMONIC, 0.7),
     "in_session": (False, True),
     "back": (0.0, 0.3),
@@ -200,9 +200,14 @@ BLENDED: dict[str, Sequence[Any]] = {
 }
 
 
-def blend(question: Question, seed: int, most: int = 160) -> Counting:
+def blend(question: Question, seed: int, most: int = 256) -> Counting:
     """All of it together."""
     own = ("own", "own_fading", "again")
     grid = {name: values for name, values in BLENDED.items() if not (question.exclude_seen and name in own)}
-    default = Mixture(0.3, 500.0, co=1.0, following=0.3, own=0.0 if question.exclude_seen else 0.3, sharpness=1_000.0)
-    return Counting("blend", question, [default, *(Mixture(**one) for one in drawn(grid, most, seed))])
+    own_weight = 0.0 if question.exclude_seen else 0.3
+    picked = [
+        Mixture(0.3, 500.0, co=1.0, following=0.3, own=own_weight, sharpness=1_000.0),
+        Mixture(0.03, 2_000.0, co=1.0, window=2, back=0.3, own=own_weight / 10),
+        Mixture(0.03, 2_000.0, co=1.0, window=5, back=0.3),
+    ]
+    return Counting("blend", question, [*picked, *(Mixture(**one) for one in drawn(grid, most, seed))])

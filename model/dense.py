@@ -27,6 +27,7 @@ DENSE = (
     "clicks",  # log(1 + undecayed clicks)
     "age",  # log(1 + age in clicks of the stream) / 2
 )
+_CLICKS, _AGE = DENSE.index("clicks"), DENSE.index("age")
 SHARE_SCALE = 1e5
 
 
@@ -96,9 +97,9 @@ def write_dense(tally: Tally, known: int, pace: Pace, out: npt.NDArray[np.float3
         popular, to = pace.popular[j], out[j]
         for i in range(known):
             to[i] = log_1p(popular[i] * scale)
-    clicks, to = tally.items.clicks, out[3]
+    clicks, to = tally.items.clicks, out[_CLICKS]
     for i in range(known):
         to[i] = log_1p(clicks[i])
-    later, age, to = np.float32(passed), pace.age, out[4]
+    later, age, to = np.float32(passed), pace.age, out[_AGE]
     for i in range(known):
         to[i] = log_1p(age[i] + later) * np.float32(0.5)

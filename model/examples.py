@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eddyline.model.compiled import compiled
 from eddyline.model.dense import DENSE
+from eddyline.model.losses import drawn_odds
 from eddyline.model.model import Model
 from eddyline.model.ranking import Judged, View
 from eddyline.model.scores import top
@@ -132,7 +133,7 @@ def _pool(
     extra = np.unique(drawn[~surely[drawn]])
     odds = np.zeros(len(pool) + len(extra), np.float32)
     if len(extra):
-        odds[len(pool) :] = -np.log(-np.expm1(len(drawn) * np.log1p(-1.0 / items))) if items > 1 else 0.0
+        odds[len(pool) :] = drawn_odds(len(drawn), items)
     return np.concatenate([pool, extra]).astype(np.int32), odds
 
 

@@ -12,7 +12,7 @@ z_i = a_n n_i + Σ_k a_k dense_ik + Σ_k a_k sparse_ik + e(sparse_i)
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from eddyline.model.dense import DENSE
 from eddyline.model.evidence import CONTEXT, OWN, SPARSE
 from eddyline.model.long_term import LongTerm
+from eddyline.model.parts import Part
 
-__all__ = ["SHARPNESS", "Attention", "Fusion", "Gate", "GateWeights", "Network", "Part", "Residual"]
+__all__ = ["SHARPNESS", "Attention", "Fusion", "Gate", "GateWeights", "Network", "Residual"]
 
 SHARPNESS = 16.0
 """What a cosine is multiplied with to become a logit."""
@@ -99,9 +100,6 @@ PRIOR_SPARSE = {
     "own_transition": 0.3,
 }
 
-
-Part = Literal["lstm", "attention", "long-term", "counts", "history", "popularity", "gate", "neural"]
-"""A part of the model that can be left out, to see what it is worth."""
 
 _SOURCES = {
     "neural": range(1),

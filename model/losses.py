@@ -21,6 +21,7 @@ __all__ = [
     "Seen",
     "Served",
     "asked",
+    "drawn_odds",
     "joined",
     "make_pool",
     "mean_loss",
@@ -194,6 +195,11 @@ def joined(one: Seen, other: Seen) -> Seen:
     )
 
 
+def drawn_odds(draws: int, items: int) -> float:
+    """log(1 / probability) that an item is among `draws` uniform ones, with replacement, of `items`."""
+    return float(-np.log(-np.expm1(draws * np.log1p(-1.0 / items)))) if items > 1 else 0.0
+
+
 def make_pool(new: Served, seen: Seen, items: int, uniform: int, random: np.random.Generator) -> Pool:
     """The items of a step.
 
@@ -207,7 +213,7 @@ def make_pool(new: Served, seen: Seen, items: int, uniform: int, random: np.rand
     odds = np.full(items, np.inf, np.float32)
     if uniform:
         drawn = random.integers(0, items, min(uniform, items))
-        odds[drawn] = -np.log(-np.expm1(len(drawn) * np.log1p(-1.0 / items))) if items > 1 else 0.0
+        odds[drawn] = drawn_odds(len(drawn), items)
     odds[seen.target] = 0.0
     chosen = np.flatnonzero(np.isfinite(odds))
     involved = np.zeros(items, np.bool_)

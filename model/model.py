@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from eddyline.model.fusion import Network, Part
+from eddyline.model.fusion import Network
 from eddyline.model.long_term import ItemEmbeddings
+from eddyline.model.parts import Part
 from eddyline.model.short_term import Encoder
 from eddyline.state.user_state import NO_ENCODER
 

@@ -26,9 +26,10 @@ from eddyline.model.dense import DENSE
 from eddyline.model.engine import EngineSettings
 from eddyline.replay.contender import Answers, BlockContender, Contender, TickContender, WarmUp, joined
 from eddyline.replay.metrics import Groups, Scores, compare
-from eddyline.replay.outline import BacktestSettings, Outline, Source, iso, outline
+from eddyline.replay.outline import BacktestSettings, Outline, Source, outline
 from eddyline.replay.ticks import MOST, Block, Stream, blocks
 from eddyline.state.records import Click
+from eddyline.state.times import to_iso
 
 __all__ = ["BacktestSettings", "Outline", "Progress", "backtest", "outline"]
 
@@ -110,7 +111,6 @@ class _Run:
         self._done = 0
         self._head = np.zeros(0, np.bool_)
         self._window = -1
-        self._scored = 0
         self._by_tick = [(e, e.contender) for e in self._entries if isinstance(e.contender, TickContender)]
         self._pending: list[Any] = []  # read, not counted yet: blocks, or ticks if anybody goes by ticks
         self._edges = np.zeros((settings.windows, 2), np.int64)  # first and last time of each window
@@ -241,8 +241,8 @@ class _Run:
             "clicks": found.clicks,
             "users": found.users,
             "items": found.items,
-            "from": iso(found.first_ms),
-            "until": iso(found.last_ms),
+            "from": to_iso(found.first_ms),
+            "until": to_iso(found.last_ms),
             "warm_up_clicks": found.warm_up,
             "scored_clicks": self._entries[0].scores.clicks if self._entries else 0,
             "kinds": dict(sorted(found.kinds.items())),
@@ -272,7 +272,7 @@ class _Run:
     def _windowed(self, figures: dict[str, Any]) -> dict[str, Any]:
         edges = self._edges.tolist()
         windows = [
-            {"from": iso(first), "until": iso(last), **window}
+            {"from": to_iso(first), "until": to_iso(last), **window}
             for (first, last), window in zip(edges, figures["windows"], strict=True)
         ]
         return {**figures, "windows": windows}

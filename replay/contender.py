@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from eddyline.model.compiled import compiled
+from eddyline.model.scores import exclude, ranks, top
 from eddyline.replay.ticks import Block, Stream, Tick
 
 __all__ = [
@@ -135,47 +135,9 @@ class BlockContender(Contender, Protocol):
 def answers_of(scores: npt.NDArray[np.float32], tick: Tick, question: Question) -> Answers:
     """Ranks and lists from the scores of every item, (B, I); the scores are changed where items are excluded."""
     if question.exclude_seen:
-        rows = tick.history(tick.before["item"].shape[1])
-        _exclude(scores, rows)
+        exclude(scores, tick.history(tick.before["item"].shape[1]))
     rank = np.zeros(len(tick), np.int32)
-    top = np.full((len(tick), question.length), -1, np.int32)
-    _judge(scores, tick.target, rank, top, np.empty(top.shape, np.float32))
-    return Answers(rank, top, np.full(len(tick), np.nan, np.float32))
-
-
-@compiled
-def _exclude(scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int32]) -> None:
-    for b in range(len(rows)):
-        for h in range(rows.shape[1]):
-            if rows[b, h] >= 0:
-                scores[b, rows[b, h]] = -np.inf
-
-
-@compiled
-def _judge(
-    scores: npt.NDArray[np.float32],
-    target: npt.NDArray[np.int32],
-    rank: npt.NDArray[np.int32],
-    top: npt.NDArray[np.int32],
-    best: npt.NDArray[np.float32],
-) -> None:
-    """Rank of each target, and the K highest scores above −∞, of equal ones the lower row first."""
-    K = top.shape[1]
-    for b in range(len(scores)):
-        own = scores[b, target[b]] if target[b] >= 0 else np.float32(np.inf)
-        above = 0
-        best[b] = -np.inf
-        least = np.float32(-np.inf)
-        for i in range(scores.shape[1]):
-            z = scores[b, i]
-            above += z >= own
-            if z > least:
-                k = K - 1
-                while k > 0 and best[b, k - 1] < z:
-                    best[b, k] = best[b, k - 1]
-                    top[b, k] = top[b, k - 1]
-                    k -= 1
-                best[b, k] = z
-                top[b, k] = i
-                least = best[b, K - 1]
-        rank[b] = above if target[b] >= 0 else 0
+    ranks(scores, np.full(len(tick), scores.shape[1]), tick.target, rank)
+    row = np.full((len(tick), question.length), -1, np.int32)
+    top(scores, row, np.full(row.shape, -np.inf, np.float32))
+    return Answers(rank, row, np.full(len(tick), np.nan, np.float32))

@@ -7,7 +7,6 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from eddyline.replay.layouts import layout_named, layout_rows
 from eddyline.replay.rows import Columns, Instant, Row, is_parquet, open_bytes, reader_of, stem_of
 from eddyline.state.errors import BadRecord, ConfigurationError, EddylineError
 from eddyline.state.records import Click
+from eddyline.state.times import from_iso
 
 __all__ = ["Columns", "LogError", "TimeUnit", "estimate_rows", "read_log", "read_numbered"]
 
@@ -185,8 +185,7 @@ def _milliseconds(cell: Any, unit: TimeUnit, columns: Columns) -> int:
         if type(cell) is Instant:
             ms = int(cell)
         elif unit == "iso":
-            at = datetime.fromisoformat(cell)
-            ms = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+            ms = from_iso(cell)
         else:
             number = _exact(cell)
             if columns.time_unit == "auto" and (number < _FIRST_MS) != (unit == "s"):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import xxhash
 from pydantic import BaseModel, ConfigDict, Field
 
 from eddyline.state.errors import EddylineError
 from eddyline.state.records import Click, hash_id
+from eddyline.state.times import to_iso
 
-__all__ = ["BacktestSettings", "Outline", "Source", "iso", "outline"]
+__all__ = ["BacktestSettings", "Outline", "Source", "outline"]
 
 Source = Callable[[], Iterable[Click]]
 """Opens the log anew, in the order of time, clicks of weight 0 left out."""
@@ -71,8 +71,8 @@ def outline(source: Source, settings: BacktestSettings) -> Outline:
     for click in source():
         if click.ts_ms < found.last_ms:
             raise EddylineError(
-                f"click {click.event_id} of {iso(click.ts_ms)} comes after one of {iso(found.last_ms)}: a backtest "
-                "needs the order of time; `eddyline validate LOG --write SORTED` sorts a log"
+                f"click {click.event_id} of {to_iso(click.ts_ms)} comes after one of {to_iso(found.last_ms)}: a "
+                "backtest needs the order of time; `eddyline validate LOG --write SORTED` sorts a log"
             )
         found.first_ms = found.first_ms or click.ts_ms
         found.last_ms = click.ts_ms
@@ -93,8 +93,3 @@ def outline(source: Source, settings: BacktestSettings) -> Outline:
 
 
 _LEAST = 100
-
-
-def iso(ms: int) -> str:
-    """A time for people and for reports."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

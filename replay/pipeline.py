@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,27 +18,18 @@ import numpy.typing as npt
 from eddyline.model.buffer import BufferSettings, ReplayBuffer
 from eddyline.model.counts import Counts
 from eddyline.model.engine import Engine, EngineSettings, Step
-from eddyline.model.fusion import Part
 from eddyline.model.learner import Learner, LearnerSettings
 from eddyline.model.losses import remember, side_by_side
 from eddyline.model.model import Model, untrained_model
+from eddyline.model.parts import Ablation, Part
 from eddyline.replay.contender import Answers, Progress, Question, WarmUp
 from eddyline.replay.pretrain import ClickLog, PretrainSettings, pretrain
-from eddyline.replay.ticks import Block, UserTable
+from eddyline.replay.ticks import Block, RowTable, UserTable
 from eddyline.state.errors import EddylineError
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
 
-__all__ = ["ABLATIONS", "Ablation", "Eddyline", "PipelineSettings"]
-
-Ablation = Literal[
-    "lstm", "attention", "long-term", "counts", "history", "popularity", "gate", "replay", "online", "neural"
-]
-"""What can be left out. `replay`: no old examples in a step. `online`: the weights stay as the warm-up left them."""
-
-ABLATIONS: tuple[Ablation, ...] = (
-    "lstm", "attention", "long-term", "counts", "history", "popularity", "gate", "replay", "online", "neural",
-)  # fmt: skip
+__all__ = ["Eddyline", "PipelineSettings"]
 
 
 @dataclass(frozen=True)
@@ -60,11 +51,11 @@ class PipelineSettings:
     refresh_users: int
 
 
-class _Published:
+class _Published(RowTable):
     """The list of each user on the topic, by rows of users; -1 where there is none."""
 
     def __init__(self, length: int, refresh_users: int) -> None:
-        self._lists = np.full((1024, length), -1, np.int32)
+        super().__init__(lambda users: np.full((users, length), -1, np.int32))
         self._recent: OrderedDict[int, None] = OrderedDict()  # recently active users, oldest first
         self._refresh_users = refresh_users
 
@@ -72,17 +63,6 @@ class _Published:
     def active(self) -> npt.NDArray[np.int64]:
         """Users whose lists a refresh makes anew."""
         return np.fromiter(self._recent, np.int64, len(self._recent))
-
-    def at(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        top = int(rows.max(initial=-1))
-        if top >= len(self._lists):
-            more = np.full((max(len(self._lists), top + 1), self._lists.shape[1]), -1, np.int32)
-            self._lists = np.concatenate([self._lists, more])
-        return self._lists[rows]
-
-    def put(self, rows: npt.NDArray[np.int64], lists: npt.NDArray[np.int32]) -> None:
-        self.at(rows)
-        self._lists[rows] = lists
 
     def note(self, rows: npt.NDArray[np.int64]) -> None:
         """These users were active."""
@@ -133,7 +113,6 @@ class Eddyline:
     ) -> None:
         self.name = f"eddyline-without-{without}" if without else "eddyline"
         self._settings = settings
-        self._question = question
         self._parts = tuple(part for part in get_args(Part) if part == without)
         self._online = without != "online"
         self._learning = settings.learner
@@ -143,9 +122,10 @@ class Eddyline:
         ranking = settings.engine.ranking.model_copy(
             update={"length": question.length, "exclude_seen": question.exclude_seen, "reasons": 0}
         )
-        self._engine_settings = settings.engine.model_copy(update={"ranking": ranking})
         self._engine = Engine(
-            self._engine_settings, untrained_model(settings.engine.shape.dimension, self._parts), seed
+            settings.engine.model_copy(update={"ranking": ranking}),
+            untrained_model(settings.engine.shape.dimension, self._parts),
+            seed,
         )
         self._users = UserTable(settings.engine.shape)
         self._published = _Published(question.length, settings.refresh_users) if published else None
@@ -182,7 +162,7 @@ class Eddyline:
             model = trained.model
         counts = past.stream.counts
         self._counts = Counts.from_arrays(counts.settings, counts.ids, counts.to_arrays())
-        known = past.stream.users.states
+        known = past.stream.users.rows
         states = self._users.at(np.arange(len(known)))
         for name in ("partition", "offset", "clicks", "session", "session_length", "history_length", "item", "ts_ms"):
             states[name] = known[name]

@@ -21,10 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from eddyline.model.counts import Counts
-from eddyline.model.fusion import SHARPNESS, Network, Part
+from eddyline.model.fusion import SHARPNESS, Network
 from eddyline.model.long_term import ItemEmbeddings
 from eddyline.model.model import Model, untrained_model
+from eddyline.model.parts import Part
 from eddyline.model.short_term import Encoder
+from eddyline.replay.sequences import Padded, padded, stretches
 from eddyline.state.user_state import StateShape
 
 __all__ = ["ClickLog", "PretrainSettings", "Pretrained", "pretrain"]
@@ -216,20 +218,9 @@ def _model(trained: _Sequences, counts: Counts, known: npt.NDArray[np.bool_]) ->
 
 
 def _stretches(user: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32], window: int) -> list[npt.NDArray[np.int64]]:
-    """Each user's clicks in order, as indices into the log, cut into stretches of at most window + 1.
-
-    Neighbouring stretches share a click: the last input of one is the first of the next.
-    """
+    """Stretches of each user's clicks on known items, as places in the log."""
     known = np.flatnonzero(rows >= 0)
-    order = known[np.argsort(user[known], kind="stable")]
-    if not len(order):
-        return []
-    cuts = np.flatnonzero(user[order][1:] != user[order][:-1]) + 1
-    stretches = []
-    for clicks in np.split(order, cuts):
-        for begin in range(0, len(clicks) - 1, window):
-            stretches.append(clicks[begin : begin + window + 1])
-    return stretches
+    return [known[stretch] for stretch in stretches(user[known], window)]
 
 
 def _batches(stretches: list[npt.NDArray[np.int64]], clicks: int) -> list[list[npt.NDArray[np.int64]]]:
@@ -260,20 +251,6 @@ class _Sampler:
         return pool, np.log(expected).astype(np.float32)
 
 
-def _padded(
-    batch: list[npt.NDArray[np.int64]], rows: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Inputs (B, T), targets (B, T), and each target's place in the log (B, T), −1 where padded."""
-    T = max(len(stretch) for stretch in batch) - 1
-    items = np.zeros((len(batch), T), np.int64)
-    targets = np.zeros((len(batch), T), np.int64)
-    when = np.full((len(batch), T), -1, np.int64)
-    for b, stretch in enumerate(batch):
-        n = len(stretch) - 1
-        items[b, :n], targets[b, :n], when[b, :n] = rows[stretch[:-1]], rows[stretch[1:]], stretch[1:]
-    return items, targets, when
-
-
 def _loss(
     model: _Sequences,
     batch: list[npt.NDArray[np.int64]],
@@ -285,7 +262,7 @@ def _loss(
     random: np.random.Generator,
 ) -> tuple[Tensor, int]:
     """Mean sampled cross-entropy of the targets whose place in the log is in [begin, end), and their number."""
-    items, targets, when = _padded(batch, rows)
+    items, targets, when = padded(batch, rows)
     wanted = (when >= begin) & (when < end)
     if not wanted.any():
         return torch.zeros(()), 0
@@ -325,8 +302,8 @@ def _evaluate(
 
 def _held_out(
     batches: list[list[npt.NDArray[np.int64]]], rows: npt.NDArray[np.int32], boundary: int
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+) -> Iterator[Padded]:
     for batch in batches:
-        padded = _padded(batch, rows)
-        if (padded[2] >= boundary).any():
-            yield padded
+        made = padded(batch, rows)
+        if (made.when >= boundary).any():
+            yield made

@@ -14,8 +14,8 @@ from eddyline.model.clicks import Clicks, ClickSettings
 from eddyline.model.counts import Counts
 from eddyline.model.engine import Engine, EngineSettings, Step
 from eddyline.model.model import Model
+from eddyline.replay.ticks import UserTable
 from eddyline.state.records import Click
-from eddyline.state.user_state import UserStates, new_states
 
 __all__ = ["Runner"]
 
@@ -42,13 +42,13 @@ class Runner:
         self.counts = counts
         self._clicks = clicks
         self._rows: dict[str, int] = {}
-        self._states: UserStates = new_states(settings.shape, 1024)
+        self._users = UserTable(settings.shape)
         self._next_offset = 0
 
     @property
     def states(self) -> Mapping[str, np.void]:
         """The state of each user who has clicked, by user id."""
-        return {user: self._states[row].copy() for user, row in self._rows.items()}
+        return {user: self._users.rows[row].copy() for user, row in self._rows.items()}
 
     def feed(self, clicks: Sequence[Click]) -> Step:
         """Apply one batch: partition 0, offsets going on from the batch before.
@@ -61,16 +61,8 @@ class Runner:
         users: dict[str, int] = {}
         rows = [users.setdefault(click.user_id, len(users)) for click, _ in placed]
         batch = Clicks.of([click for click, _ in placed], rows, [(0, offset) for _, offset in placed], self._clicks)
-        at = self._places(users)
-        step = self.engine.step(batch, self._states[at], self.counts)
-        self._states[at] = step.states
+        at = np.array([self._rows.setdefault(user, len(self._rows)) for user in users], np.int64)
+        step = self.engine.step(batch, self._users.at(at), self.counts)
+        self._users.put(at, step.states)
         self.counts.fold(step.evidence)
         return step
-
-    def _places(self, users: Mapping[str, int]) -> list[int]:
-        """Where the users' states are, making room for new users."""
-        at = [self._rows.setdefault(user, len(self._rows)) for user in users]
-        if len(self._rows) > len(self._states):
-            more = new_states(self.engine.settings.shape, 2 * len(self._rows) - len(self._states))
-            self._states = np.concatenate([self._states, more])
-        return at

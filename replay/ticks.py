@@ -7,8 +7,10 @@ state is never late, neither here nor there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +23,7 @@ from eddyline.state.evidence import Evidence
 from eddyline.state.records import Click
 from eddyline.state.user_state import StateShape, UserStates, new_states
 
-__all__ = ["Block", "Stream", "Tick", "UserTable", "blocks", "ticks"]
+__all__ = ["Block", "RowTable", "Stream", "Tick", "UserTable", "blocks", "ticks"]
 
 MOST = 256
 """Clicks in one step; a longer tick takes several steps with the same counts."""
@@ -92,28 +94,42 @@ class Tick:
         return np.where(place >= 0, self.counts.rows(items), -1).astype(np.int32)
 
 
-class UserTable:
-    """The states of all users, in memory, by rows in order of appearance.
+class RowTable:
+    """Something of all users, in memory, by rows in order of appearance.
+
+    Args:
+        new: makes so many rows of users of whom nothing is known.
+    """
+
+    def __init__(self, new: Callable[[int], npt.NDArray[Any]]) -> None:
+        self._new = new
+        self.rows = new(1024)
+
+    def at(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """These rows, which exist from then on."""
+        self._reach(rows)
+        return self.rows[rows]
+
+    def put(self, rows: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> None:
+        """Write these rows."""
+        self._reach(rows)
+        self.rows[rows] = values
+
+    def _reach(self, rows: npt.NDArray[np.int64]) -> None:
+        top = int(rows.max(initial=-1))
+        if top >= len(self.rows):
+            self.rows = np.concatenate([self.rows, self._new(max(len(self.rows), top + 1 - len(self.rows)))])
+
+
+class UserTable(RowTable):
+    """The states of all users.
 
     Args:
         shape: sizes of the states.
     """
 
     def __init__(self, shape: StateShape) -> None:
-        self._shape = shape
-        self.states: UserStates = new_states(shape, 1024)
-
-    def at(self, rows: npt.NDArray[np.int64]) -> UserStates:
-        """The states of these rows, which exist from then on."""
-        top = int(rows.max(initial=-1))
-        if top >= len(self.states):
-            more = new_states(self._shape, max(len(self.states), top + 1 - len(self.states)))
-            self.states = np.concatenate([self.states, more])
-        return self.states[rows]
-
-    def put(self, rows: npt.NDArray[np.int64], states: UserStates) -> None:
-        """Write the states of these rows."""
-        self.states[rows] = states
+        super().__init__(partial(new_states, shape))
 
 
 class Stream:

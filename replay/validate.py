@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
 
 from eddyline.replay import flaws
 from eddyline.replay.click_table import ClickTable, Ints
+from eddyline.state.times import to_iso
 
 __all__ = ["Example", "Finding", "ValidateSettings", "Verdict", "validate"]
 
@@ -118,7 +118,7 @@ def _event_ids(table: ClickTable) -> Finding:
 
 def _future(table: ClickTable, now_ms: int) -> Finding:
     rows = np.flatnonzero(flaws.in_future(table, now_ms))
-    found = f"{len(rows):,} clicks are later than now, {_iso(now_ms)}"
+    found = f"{len(rows):,} clicks are later than now, {to_iso(now_ms)}"
     return _at(table, "future", "FAIL", rows, found, f"check --time-unit and the clocks; {_WRITE}")
 
 
@@ -300,7 +300,3 @@ def _share(count: int, table: ClickTable) -> str:
 
 def _long(ms: float) -> str:
     return f"{ms / _HOUR_MS:,.1f} h" if ms >= _HOUR_MS else f"{ms / 60_000:.1f} min"
-
-
-def _iso(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

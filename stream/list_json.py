@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,27 +23,36 @@ __all__ = ["ItemNames", "items_json"]
 _SCORE_DECIMALS, _PART_DECIMALS = 4, 3
 
 
+class Texts(NamedTuple):
+    """Texts end to end: their bytes, and where each begins, with the end of the last."""
+
+    text: npt.NDArray[np.uint8]
+    start: npt.NDArray[np.int64]
+
+
 class ItemNames:
-    """The ids of items as JSON strings, end to end.
+    """The ids of items as JSON strings, by their rows.
 
     Attributes:
-        text: their bytes.
-        start: where each begins, and the end of the last, (I + 1,).
+        texts: the strings.
+        longest: bytes of the longest.
     """
 
     def __init__(self) -> None:
-        self.text = np.zeros(0, np.uint8)
-        self.start = np.zeros(1, np.int64)
+        self.texts = Texts(np.zeros(0, np.uint8), np.zeros(1, np.int64))
         self.longest = 0
 
     def grow(self, ids: Sequence[str]) -> None:
         """Add the ids beyond those it has."""
-        added = [msgspec.json.encode(item_id) for item_id in ids[len(self.start) - 1 :]]
+        text, start = self.texts
+        added = [msgspec.json.encode(item_id) for item_id in ids[len(start) - 1 :]]
         if added:
             lengths = np.array([len(one) for one in added])
             self.longest = max(self.longest, int(lengths.max()))
-            self.start = np.concatenate([self.start, self.start[-1] + np.cumsum(lengths)])
-            self.text = np.concatenate([self.text, np.frombuffer(b"".join(added), np.uint8)])
+            self.texts = Texts(
+                np.concatenate([text, np.frombuffer(b"".join(added), np.uint8)]),
+                np.concatenate([start, start[-1] + np.cumsum(lengths)]),
+            )
 
 
 def items_json(lists: Lists, names: ItemNames) -> list[bytes]:
@@ -53,10 +63,7 @@ def items_json(lists: Lists, names: ItemNames) -> list[bytes]:
     per_item = _FIXED + (1 + reasons) * (names.longest + 1)
     text = np.empty(U * (2 + K * per_item), np.uint8)
     end = np.empty(U, np.int64)
-    _write_lists(
-        lists.item, lists.score, lists.parts, lists.because, explained, names.text, names.start, _WORDS, _WORD_START,
-        text, end,
-    )  # fmt: skip
+    _write_lists(lists.item, lists.score, lists.parts, lists.because, explained, names.texts, _WORDS, text, end)
     written = text[: int(end[-1])].tobytes() if U else b""
     starts = [0, *end.tolist()]
     return [written[a:b] for a, b in pairwise(starts)]
@@ -73,19 +80,16 @@ _PIECES = [
     b"null",
     *(b'"%s":' % part.encode() for part in PARTS),
 ]
-_WORDS = np.frombuffer(b"".join(_PIECES), np.uint8)
-_WORD_START = np.cumsum([0, *(len(piece) for piece in _PIECES)])
+_WORDS = Texts(np.frombuffer(b"".join(_PIECES), np.uint8), np.cumsum([0, *(len(piece) for piece in _PIECES)]))
 _LONGEST_NUMBER = 26  # a sign, 19 digits, a point, and the comma after
-_FIXED = len(_WORDS) + _LONGEST_NUMBER * (1 + len(PARTS))
+_FIXED = len(_WORDS.text) + _LONGEST_NUMBER * (1 + len(PARTS))
 _LARGEST = 1e14  # beyond it a number has no four exact decimals
 
 
 @compiled
-def _copy(
-    source: npt.NDArray[np.uint8], start: npt.NDArray[np.int64], which: int, out: npt.NDArray[np.uint8], at: int
-) -> int:
-    for i in range(start[which], start[which + 1]):
-        out[at] = source[i]
+def _copy(source: Texts, which: int, out: npt.NDArray[np.uint8], at: int) -> int:
+    for i in range(source.start[which], source.start[which + 1]):
+        out[at] = source.text[i]
         at += 1
     return at
 
@@ -122,8 +126,7 @@ def _write_number(number: float, decimals: int, out: npt.NDArray[np.uint8], at: 
 @compiled
 def _write_parts(
     parts: npt.NDArray[np.float32],
-    words: npt.NDArray[np.uint8],
-    word_start: npt.NDArray[np.int64],
+    words: Texts,
     out: npt.NDArray[np.uint8],
     at: int,
 ) -> int:
@@ -134,7 +137,7 @@ def _write_parts(
                 out[at] = 44  # ,
                 at += 1
             some = True
-            at = _copy(words, word_start, 8 + p, out, at)
+            at = _copy(words, 8 + p, out, at)
             at = _write_number(parts[p], _PART_DECIMALS, out, at)
     return at
 
@@ -142,10 +145,8 @@ def _write_parts(
 @compiled
 def _write_reasons(
     because: npt.NDArray[np.int32],
-    names: npt.NDArray[np.uint8],
-    name_start: npt.NDArray[np.int64],
-    words: npt.NDArray[np.uint8],
-    word_start: npt.NDArray[np.int64],
+    names: Texts,
+    words: Texts,
     out: npt.NDArray[np.uint8],
     at: int,
 ) -> int:
@@ -156,11 +157,11 @@ def _write_reasons(
                 out[at] = 44  # ,
                 at += 1
             else:
-                at = _copy(words, word_start, 4, out, at)
+                at = _copy(words, 4, out, at)
             some = True
-            at = _copy(names, name_start, because[r], out, at)
+            at = _copy(names, because[r], out, at)
     if some:
-        at = _copy(words, word_start, 5, out, at)
+        at = _copy(words, 5, out, at)
     return at
 
 
@@ -171,10 +172,8 @@ def _write_lists(
     parts: npt.NDArray[np.float32],
     because: npt.NDArray[np.int32],
     explained: bool,
-    names: npt.NDArray[np.uint8],
-    name_start: npt.NDArray[np.int64],
-    words: npt.NDArray[np.uint8],
-    word_start: npt.NDArray[np.int64],
+    names: Texts,
+    words: Texts,
     out: npt.NDArray[np.uint8],
     end: npt.NDArray[np.int64],
 ) -> None:
@@ -188,20 +187,20 @@ def _write_lists(
             if k:
                 out[at] = 44  # ,
                 at += 1
-            at = _copy(words, word_start, 0, out, at)
-            at = _copy(names, name_start, item[u, k], out, at)
-            at = _copy(words, word_start, 1, out, at)
+            at = _copy(words, 0, out, at)
+            at = _copy(names, item[u, k], out, at)
+            at = _copy(words, 1, out, at)
             if abs(score[u, k]) < _LARGEST:
                 at = _write_number(score[u, k], _SCORE_DECIMALS, out, at)
             else:
-                at = _copy(words, word_start, 7, out, at)
+                at = _copy(words, 7, out, at)
             if explained:
-                at = _copy(words, word_start, 2, out, at)
-                at = _write_parts(parts[u, k], words, word_start, out, at)
-                at = _copy(words, word_start, 3, out, at)
-                at = _write_reasons(because[u, k], names, name_start, words, word_start, out, at)
-                at = _copy(words, word_start, 6, out, at)
-            at = _copy(words, word_start, 6, out, at)
+                at = _copy(words, 2, out, at)
+                at = _write_parts(parts[u, k], words, out, at)
+                at = _copy(words, 3, out, at)
+                at = _write_reasons(because[u, k], names, words, out, at)
+                at = _copy(words, 6, out, at)
+            at = _copy(words, 6, out, at)
         out[at] = 93  # ]
         at += 1
         end[u] = at

@@ -95,13 +95,9 @@ class Outbox:
                 target = (message.topic, message.partition)
                 batch, places = filling.get(target) or (self._producer.create_batch(), [])
                 if not _append(batch, message):
-                    if places:
-                        sent.append((await self._send_batch(target, batch), places))
+                    sent.append((await self._send_batch(target, batch), places))
                     batch, places = self._producer.create_batch(), []
-                    if not _append(batch, message):  # larger than a batch: Kafka says whether it is too large
-                        sent.append((await self._send_alone(message), [place]))
-                        filling.pop(target, None)
-                        continue
+                    _append(batch, message)  # the first one always finds room; Kafka says whether it is too large
                 places.append(place)
                 filling[target] = (batch, places)
             for target, (batch, places) in filling.items():

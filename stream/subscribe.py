@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal, Self
 
@@ -25,6 +24,7 @@ from kafka.structs import OffsetAndMetadata
 
 from eddyline.state.errors import BadRecord, ConfigurationError
 from eddyline.state.records import Recommendation, decode_recommendation
+from eddyline.state.times import from_iso
 from eddyline.stream.clients import kafka_errors, open_consumer
 from eddyline.stream.kafka import KafkaSettings
 from eddyline.stream.topics import Topics, TopicSettings
@@ -55,8 +55,7 @@ def parse_offset(text: str) -> Start:
     if at.isdecimal():
         return int(at)
     try:
-        moment = datetime.fromisoformat(at)
-        ms = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        ms = from_iso(at)
     except (ValueError, OverflowError):
         ms = -1
     if ms < 0:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from eddyline.replay.contender import Progress
+from eddyline.replay.sequences import Padded, padded, stretches
 
-__all__ = ["SHARPNESS", "GruSettings", "Network", "Trainer", "stretches"]
+__all__ = ["SHARPNESS", "GruSettings", "Network", "Trainer"]
 
 SHARPNESS = 16.0
 WINDOW = 50
@@ -141,7 +142,7 @@ class Trainer:
     def _pass(
         self,
         network: Network,
-        batches: list[_Batch],
+        batches: list[Padded],
         end: int,
         sampler: _Sampler,
         optimiser: torch.optim.Optimizer,
@@ -169,45 +170,16 @@ class Trainer:
         return network
 
 
-class _Batch(NamedTuple):
-    """Inputs, targets and each target's place in the log, −1 where padded; all (B, T)."""
-
-    items: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.int64]
-    when: npt.NDArray[np.int64]
-
-
-def stretches(users: npt.NDArray[np.int64], window: int) -> list[npt.NDArray[np.int64]]:
-    """Places in the log of each user's clicks, in stretches of at most `window` targets.
-
-    The last item of a stretch is the first of the next one, as input alone.
-    """
-    order = np.argsort(users, kind="stable")
-    cuts = np.flatnonzero(np.diff(users[order])) + 1
-    return [
-        one[begin : begin + window + 1] for one in np.split(order, cuts) for begin in range(0, len(one) - 1, window)
-    ]
-
-
-def _batches(users: npt.NDArray[np.int64], rows: npt.NDArray[np.int32], clicks: int) -> Iterator[_Batch]:
+def _batches(users: npt.NDArray[np.int64], rows: npt.NDArray[np.int32], clicks: int) -> Iterator[Padded]:
     """Users' clicks in stretches of at most `WINDOW` targets, those of like length together."""
     together: list[npt.NDArray[np.int64]] = []
     for stretch in sorted(stretches(users, WINDOW), key=len):
         if together and (len(together) + 1) * (len(stretch) - 1) > clicks:
-            yield _padded(together, rows)
+            yield padded(together, rows)
             together = []
         together.append(stretch)
     if together:
-        yield _padded(together, rows)
-
-
-def _padded(together: list[npt.NDArray[np.int64]], rows: npt.NDArray[np.int32]) -> _Batch:
-    shape = (len(together), max(len(one) for one in together) - 1)
-    batch = _Batch(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64))
-    for b, one in enumerate(together):
-        n = len(one) - 1
-        batch.items[b, :n], batch.targets[b, :n], batch.when[b, :n] = rows[one[:-1]], rows[one[1:]], one[1:]
-    return batch
+        yield padded(together, rows)
 
 
 class _Sampler:
@@ -221,7 +193,7 @@ class _Sampler:
         self._negatives = negatives
         self._random = random
 
-    def loss(self, network: Network, batch: _Batch, wanted: npt.NDArray[np.bool_]) -> Tensor:
+    def loss(self, network: Network, batch: Padded, wanted: npt.NDArray[np.bool_]) -> Tensor:
         """Mean cross-entropy of the wanted targets among a pool."""
         targets = batch.targets[wanted]
         drawn = np.searchsorted(self._ends, self._random.random(self._negatives) * self._ends[-1], side="right")
@@ -235,7 +207,7 @@ class _Sampler:
 
 
 @torch.no_grad()
-def _held_out_loss(network: Network, batches: list[_Batch], boundary: int, known: Tensor) -> float:
+def _held_out_loss(network: Network, batches: list[Padded], boundary: int, known: Tensor) -> float:
     """Mean cross-entropy of the targets from `boundary` on, among the known items."""
     network.eval()
     total, count = 0.0, 0

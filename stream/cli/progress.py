@@ -30,15 +30,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     Yields:
         The function that takes how many are done so far.
     """
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _PerSecond(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    ) as bar:
+    with _bar(MofNCompleteColumn(), _PerSecond(), TimeRemainingColumn()) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
 
@@ -50,21 +42,9 @@ def stages() -> Iterator[Callable[[str, float], None]]:
     Yields:
         The function that takes what is being done and the share of it that is done.
     """
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    ) as bar:
+    with _bar(TaskProgressColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda text, share: bar.update(task, description=text, completed=share)
-
-
-class _PerSecond(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")
 
 
 @contextmanager
@@ -74,15 +54,7 @@ def replaying() -> Iterator[Callable[[str, int, int, float | None], None]]:
     Yields:
         The function that takes what is being done, how many clicks are done, of how many, and the recall so far.
     """
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _PerSecond(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    ) as bar:
+    with _bar(MofNCompleteColumn(), _PerSecond(), TimeRemainingColumn()) as bar:
         task, before = bar.add_task(""), ""
 
         def advance(text: str, done: int, total: int, recall: float | None) -> None:
@@ -94,3 +66,19 @@ def replaying() -> Iterator[Callable[[str, int, int, float | None], None]]:
             bar.update(task, description=shown, completed=done, total=total)
 
         yield advance
+
+
+def _bar(*columns: ProgressColumn) -> Progress:
+    """What is being done, a bar, and these columns."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *columns,
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+
+
+class _PerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")

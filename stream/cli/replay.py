@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from eddyline.model.parts import Ablation
 from eddyline.state.errors import ConfigurationError
+from eddyline.state.times import from_iso
+from eddyline.stream.cli.backtests import WEIGHTS_EVERY_MS, run_backtest, weighed
 from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, Skipped, logged_clicks, made_up_clicks
 from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
 from eddyline.stream.cli.output import Stdout, print_json, talk
 
 if TYPE_CHECKING:
-    from eddyline.replay.backtest import BacktestSettings
-    from eddyline.replay.contender import Contender
     from eddyline.state.records import Click
-    from eddyline.stream.config import Settings
 
 __all__ = ["register"]
 
-Without = Literal[
-    "lstm", "attention", "long-term", "counts", "history", "popularity", "gate", "replay", "online", "neural"
-]
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -60,7 +56,7 @@ def replay(
     ] = "request",
     k: Annotated[str, Parameter(help="List lengths, by commas; the longest is the main one.")] = "10,20",
     without: Annotated[
-        tuple[Without, ...], Parameter(help="Also run eddyline without this part; may be repeated.")
+        tuple[Ablation, ...], Parameter(help="Also run eddyline without this part; may be repeated.")
     ] = (),
     baselines: Annotated[str, Parameter(help="`all`, `none`, or names by commas.")] = "all",
     seed: Annotated[int, Parameter(help="Of everything drawn.")] = 0,
@@ -83,6 +79,7 @@ def replay(
     if (log is None) == (not synthetic):
         raise ConfigurationError("replay: give either a LOG or --synthetic")
     from eddyline.replay.backtest import BacktestSettings  # noqa: PLC0415
+    from eddyline.stream.cli.progress import replaying  # noqa: PLC0415
 
     settings = options.all_settings()
     every_ms = _refresh(refresh)
@@ -105,9 +102,19 @@ def replay(
             made, _ = made_up_clicks(clicks, seed, limit)
         else:
             made, _ = logged_clicks(log, columns, limit, again)
-        return _between(made, settings, begin_ms, end_ms)
+        return weighed(_between(made, begin_ms, end_ms), settings)
 
-    result = _run(source, settings, asked, every_ms["weights"], serve, without, baselines)
+    with replaying() as on_progress:
+        result = run_backtest(
+            source,
+            settings,
+            asked,
+            on_progress,
+            weights_every_ms=every_ms["weights"],
+            published=serve != "request",
+            without=without,
+            baselines=baselines,
+        )
     if skipped is not None:
         skipped.tell()
     name = "made-up stream" if log is None else log.name
@@ -133,54 +140,6 @@ def replay(
 _OF_THE_MODEL = ("clicks", "counts", "engine", "learner", "pretrain")
 
 
-def _run(
-    source: Callable[[], Iterable[Click]],
-    settings: Settings,
-    asked: BacktestSettings,
-    weights_every_ms: int,
-    serve: str,
-    without: Sequence[Without],
-    chosen: str,
-) -> dict[str, Any]:
-    import torch  # noqa: PLC0415
-
-    from eddyline.replay.backtest import backtest  # noqa: PLC0415
-    from eddyline.replay.contender import Question  # noqa: PLC0415
-    from eddyline.replay.pipeline import Eddyline, PipelineSettings  # noqa: PLC0415
-    from eddyline.stream.cli.progress import replaying  # noqa: PLC0415
-
-    torch.set_num_threads(1)  # at these sizes more threads are slower, and one makes the same bits every time
-    question = Question(asked.k[-1], asked.new_only)
-    services = PipelineSettings(
-        settings.engine,
-        settings.learner,
-        settings.pretrain,
-        weights_every_ms,
-        settings.trainer.publish_examples,
-        settings.worker.refresh_users,
-    )
-    contenders: list[Contender] = [Eddyline(services, question, published=serve != "request", seed=asked.seed)]
-    contenders += [Eddyline(services, question, without=part, seed=asked.seed) for part in dict.fromkeys(without)]
-    contenders += _rivals(chosen, question, asked.seed)
-    with replaying() as on_progress:
-        return backtest(source, contenders, asked, settings.engine, settings.clicks, settings.counts, on_progress)
-
-
-def _rivals(chosen: str, question: Any, seed: int) -> list[Contender]:
-    if chosen == "none":
-        return []
-    from eddyline.replay.baselines import baselines  # noqa: PLC0415
-
-    known = {one.name: one for one in baselines(question, seed)}
-    if chosen == "all":
-        return list(known.values())
-    names = [name.strip() for name in chosen.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise ConfigurationError(f"--baselines {name}: there is no such baseline; there are {', '.join(known)}")
-    return [known[name] for name in names]
-
-
 def _write(result: dict[str, Any], html: Path | None, *, as_json: bool) -> None:
     from eddyline.replay.report import report_html, result_table  # noqa: PLC0415
 
@@ -203,13 +162,9 @@ def _compare(one: Path, other: Path, *, as_json: bool) -> None:
         Stdout().print(compare_table(a, b))
 
 
-def _between(clicks: Iterable[Click], settings: Settings, begin_ms: int | None, end_ms: int | None) -> Iterator[Click]:
+def _between(clicks: Iterable[Click], begin_ms: int | None, end_ms: int | None) -> Iterator[Click]:
     for click in clicks:
-        if begin_ms is not None and click.ts_ms < begin_ms:
-            continue
-        if end_ms is not None and click.ts_ms >= end_ms:
-            continue
-        if settings.clicks.weight(click.kind):
+        if (begin_ms is None or click.ts_ms >= begin_ms) and (end_ms is None or click.ts_ms < end_ms):
             yield click
 
 
@@ -218,7 +173,7 @@ def _ignore(line: int, reason: str) -> None:
 
 
 def _refresh(text: str) -> dict[str, int]:
-    every_ms = {"counts": 1_000, "weights": 30_000}
+    every_ms = {"counts": 1_000, "weights": WEIGHTS_EVERY_MS}
     for part in text.split(","):
         name, _, value = part.strip().partition("=")
         if name not in every_ms:
@@ -253,10 +208,9 @@ def _date(text: str | None, flag: str) -> int | None:
     if text is None:
         return None
     try:
-        at = datetime.fromisoformat(text)
+        return from_iso(text)
     except ValueError:
         raise ConfigurationError(f"{flag} {text}: want a date such as 2026-03-01 or 2026-03-01T12:00:00") from None
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _whole(text: str, flag: str) -> int:

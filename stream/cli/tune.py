@@ -10,6 +10,7 @@ import tomli_w
 from cyclopts import App, Parameter
 
 from eddyline.state.errors import ConfigurationError
+from eddyline.stream.cli.backtests import run_backtest, weighed
 from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, logged_clicks
 from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
 from eddyline.stream.cli.output import print_json, talk
@@ -17,7 +18,6 @@ from eddyline.stream.cli.output import print_json, talk
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from eddyline.replay.backtest import BacktestSettings
     from eddyline.replay.tune import Value
     from eddyline.state.records import Click
     from eddyline.stream.config import Settings
@@ -71,8 +71,9 @@ def tune(
     with stages() as advance:
 
         def evaluate(chosen: Mapping[str, Value]) -> float:
-            figures = _backtest(log, columns, clicks, _with(options, chosen), asked)
-            return figures[metric]
+            tried = _with(options, chosen)
+            result = run_backtest(lambda: _clicks(log, columns, tried, clicks), tried, asked)
+            return float(result["models"]["eddyline"][metric])
 
         def told(number: int, score: float, best: float) -> None:
             advance(f"trial {number}: {metric} {score:.4f}, best {best:.4f}", number / trials)
@@ -93,7 +94,7 @@ def tune(
 
 def _clicks(log: Path, columns: LogColumns, settings: Settings, limit: int | None) -> Iterator[Click]:
     clicks, _ = logged_clicks(log, columns, None, None)
-    return islice((click for click in clicks if settings.clicks.weight(click.kind)), limit)
+    return islice(weighed(clicks, settings), limit)
 
 
 def _with(options: Options, chosen: Mapping[str, Value]) -> Settings:
@@ -101,37 +102,6 @@ def _with(options: Options, chosen: Mapping[str, Value]) -> Settings:
     return Options(
         config=options.config, assignments=(*options.assignments, *more), broker=options.broker
     ).all_settings()
-
-
-def _backtest(
-    log: Path, columns: LogColumns, clicks: int, settings: Settings, asked: BacktestSettings
-) -> dict[str, float]:
-    import torch  # noqa: PLC0415
-
-    from eddyline.replay.backtest import backtest  # noqa: PLC0415
-    from eddyline.replay.contender import Question  # noqa: PLC0415
-    from eddyline.replay.pipeline import Eddyline, PipelineSettings  # noqa: PLC0415
-
-    torch.set_num_threads(1)  # at these sizes more threads are slower, and one makes the same bits every time
-    services = PipelineSettings(
-        settings.engine,
-        settings.learner,
-        settings.pretrain,
-        weights_every_ms=30_000,
-        publish_examples=settings.trainer.publish_examples,
-        refresh_users=0,
-    )
-    ours = Eddyline(services, Question(asked.k[-1], exclude_seen=False), seed=asked.seed)
-    result = backtest(
-        lambda: _clicks(log, columns, settings, clicks),
-        [ours],
-        asked,
-        settings.engine,
-        settings.clicks,
-        settings.counts,
-    )
-    figures: dict[str, float] = result["models"]["eddyline"]
-    return figures
 
 
 def _write(output: Path, best: Mapping[str, Value]) -> None:

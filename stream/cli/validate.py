@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from eddyline.state.errors import ConfigurationError
+from eddyline.state.times import to_iso
 from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns
 from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
 from eddyline.stream.cli.output import print_json, print_table, talk
@@ -128,4 +128,4 @@ def _outline(log: Path, table: ClickTable) -> dict[str, Any]:
 
 
 def _iso(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return to_iso(ms, "milliseconds")

@@ -19,8 +19,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from eddyline.model.parts import ABLATIONS
+
 OUT = Path("build/quality")
-ABLATIONS = ("lstm", "attention", "long-term", "counts", "history", "popularity", "gate", "replay", "online", "neural")
 METRIC = "ndcg@20"
 
 

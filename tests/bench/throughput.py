@@ -147,8 +147,7 @@ def _some_model(settings: Settings) -> Manifest:
         return (random.standard_normal(shape) / D**0.5).astype(np.float32)
 
     counts = Counts(settings.counts)
-    columns = {name: np.zeros(0, dtype) for name, dtype in _NO_EVIDENCE.items()}
-    counts.fold(Evidence(**columns, new_ids=[f"item-{n}" for n in range(ITEMS)]))
+    counts.fold(Evidence.of_none([f"item-{n}" for n in range(ITEMS)]))
     encoder = Encoder(counts.hashes.copy(), some(ITEMS + 64, D), some(4 * D, D), some(4 * D, D), some(4 * D))
     items = ItemEmbeddings(torch.from_numpy(some(ITEMS, D)), torch.zeros(ITEMS))
     model = replace(untrained_model(D), version=1, trained_until_ms=1, encoder=encoder, items=items)
@@ -164,18 +163,6 @@ def _some_model(settings: Settings) -> Manifest:
         examples=0,
         evidence_offset=0,
     )
-
-
-_NO_EVIDENCE = {
-    "item": np.uint64,
-    "weight": np.float32,
-    "ts_ms": np.int64,
-    "partition": np.int32,
-    "offset": np.int64,
-    "recent": np.uint64,
-    "recent_count": np.uint8,
-    "session_length": np.uint8,
-}
 
 
 def _free_port() -> int:

@@ -13,9 +13,10 @@ from eddyline.model.clicks import ClickSettings
 from eddyline.model.counts import CountsSettings
 from eddyline.model.engine import EngineSettings
 from eddyline.model.learner import LearnerSettings
+from eddyline.model.parts import ABLATIONS, Ablation
 from eddyline.replay.backtest import BacktestSettings, backtest, outline
 from eddyline.replay.contender import Answers, Contender, Progress, Question, WarmUp
-from eddyline.replay.pipeline import ABLATIONS, Ablation, Eddyline, PipelineSettings
+from eddyline.replay.pipeline import Eddyline, PipelineSettings
 from eddyline.replay.pretrain import PretrainSettings
 from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks
 from eddyline.replay.ticks import Tick

@@ -11,9 +11,10 @@ import torch
 from eddyline.model.clicks import ClickSettings
 from eddyline.model.counts import CountsSettings
 from eddyline.model.engine import EngineSettings
-from eddyline.replay.baselines.gru_training import SHARPNESS, GruSettings, Trainer, stretches
+from eddyline.replay.baselines.gru_training import SHARPNESS, GruSettings, Trainer
 from eddyline.replay.baselines.sequence import LEAST, Gru4Rec, Gru4RecVariant
 from eddyline.replay.contender import Question, WarmUp
+from eddyline.replay.sequences import stretches
 from eddyline.replay.ticks import Stream
 from eddyline.state.records import Click
 

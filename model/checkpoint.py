@@ -30,6 +30,7 @@ __all__ = ["FileEntry", "Manifest", "ModelStore", "ModelStoreSettings", "pack_st
 Arrays = Mapping[str, npt.NDArray[Any]]
 FORMAT = 1
 _MANIFEST = "manifest.json"
+_HOUR_MS = 3_600_000
 
 
 class ModelStoreSettings(BaseModel):
@@ -41,7 +42,9 @@ class ModelStoreSettings(BaseModel):
     name: str = Field(
         "default", pattern=r"^[a-zA-Z0-9._-]+$", description="Name of the model, its key on the models topic"
     )
-    keep: int = Field(10, ge=2, description="Versions kept; older ones are deleted")
+    keep: int = Field(10, ge=2, description="Newest versions kept")
+    keep_hourly: int = Field(24, ge=0, description="Hours of which the last version is kept beside those")
+    keep_daily: int = Field(14, ge=0, description="Days of which the last version is kept beside those")
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -108,6 +111,7 @@ class ModelStore:
         except (ImportError, ValueError) as error:  # a package is missing, or the protocol is unknown
             raise ConfigurationError(f"model_store.url {settings.url} cannot be used: {error}") from error
         self._root = f"{root.rstrip('/')}/{settings.name}"
+        self._created_ms: dict[int, int] = {}  # of versions asked about: they never change
         self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
 
     def versions(self) -> list[int]:
@@ -178,15 +182,17 @@ class ModelStore:
             )
         return _parse(raw, path)
 
-    def prune(self, keep: int, protect: Collection[int] = ()) -> list[int]:
-        """Delete all but the newest `keep` versions and the protected ones; returns what was deleted.
+    def prune(self, protect: Collection[int] = ()) -> list[int]:
+        """Delete versions that the settings don't keep, except the protected ones; returns what was deleted.
 
         What interrupted saves and deletions left behind goes too, as far as it is older than the oldest of the newest
         `keep`: a younger one may be in the making.
         """
-        versions = self.versions()
-        old = versions[: max(0, len(versions) - keep)]
-        gone = [version for version in old if version not in protect]
+        versions, settings = self.versions(), self.settings
+        old = versions[: max(0, len(versions) - settings.keep)]
+        kept = {*protect, *self._last_of(old, settings.keep_hourly, _HOUR_MS)}
+        kept.update(self._last_of(old, settings.keep_daily, 24 * _HOUR_MS))
+        gone = [version for version in old if version not in kept]
         for version in gone:  # the manifest first: a version whose deletion is interrupted does not exist
             self._guard("delete", lambda v=version: self._fs.rm_file(self._path(v, _MANIFEST)))
         kept = set(versions).difference(gone)
@@ -194,6 +200,18 @@ class ModelStore:
             if version not in kept and version < min(versions[len(old) :], default=0):
                 self._guard("delete", lambda v=version: self._delete(self._path(v)))
         return gone
+
+    def _last_of(self, versions: Sequence[int], most: int, every_ms: int) -> list[int]:
+        """The last version of each of the newest `most` hours or days in which one was made."""
+        last: dict[int, int] = {}
+        for version in versions if most else ():
+            if version not in self._created_ms:
+                try:
+                    self._created_ms[version] = self.manifest(version).created_ms
+                except CorruptModel:
+                    self._created_ms[version] = 0
+            last[self._created_ms[version] // every_ms] = version
+        return [last[time] for time in sorted(last)[-most:]]
 
     def save_checkpoint(self, name: str, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
         """Replace a checkpoint, atomically; a reader sees the old or the new one whole."""

@@ -15,6 +15,7 @@ from eddyline.model.ranking import Judged, View
 from eddyline.model.scores import top
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
+from eddyline.state.packed import LARGEST
 from eddyline.state.user_state import UserStates
 
 __all__ = ["ExampleSettings", "make_examples"]
@@ -28,7 +29,7 @@ class ExampleSettings(BaseModel):
     candidates: int = Field(64, ge=4, le=256, description="Strongest candidates logged with each example")
     popular: int = Field(64, ge=0, description="Popular items in the pool of each message")
     uniform: int = Field(256, ge=1, description="Uniformly drawn items in the pool of each message")
-    batch: int = Field(128, ge=1, le=128, description="Most examples in one message (about 4 kB each)")
+    batch: int = Field(128, ge=1, le=128, description="Most examples in one message (each about 4 kB)")
 
 
 def make_examples(
@@ -64,8 +65,9 @@ def make_examples(
     _take_each(view.dense, np.repeat(view.moment, np.diff(chosen)), candidate, dense)
     dense_half = _half(dense)
     messages = []
-    for begin in range(0, len(before), settings.batch):
-        end = min(len(before), begin + settings.batch)
+    size = _batch(settings, before, found.history.shape[1], found.context.shape[1], sparse.shape[1])
+    for begin in range(0, len(before), size):
+        end = min(len(before), begin + size)
         part, logged = slice(begin, end), slice(int(chosen[begin]), int(chosen[end]))
         first, last = int(view.moment[begin]), int(view.moment[end - 1])
         popular = _most_popular(settings.popular, view.dense[last, _POPULAR, : view.known[last]])
@@ -104,6 +106,16 @@ def make_examples(
             )
         )
     return messages
+
+
+def _batch(settings: ExampleSettings, states: UserStates, history: int, context: int, sparse: int) -> int:
+    """How many examples a message has at most, so that it is not too large for Kafka."""
+    N, D = states["ring"].shape[1:]
+    item = 8 + 2 * len(DENSE)  # of the pool; each example may bring one
+    candidates = (1 + settings.candidates) * (4 + 2 * sparse + 2 * len(DENSE))
+    each = 64 + 2 * D * (1 + N) + 4 * (history + context) + candidates + item
+    room = LARGEST - 4096 - (settings.popular + settings.uniform) * item
+    return max(1, min(settings.batch, int(room // each)))
 
 
 _POPULAR = DENSE.index("popular_3000")

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from eddyline.state.errors import UnknownFormat
-from eddyline.state.packed import pack, unpack
+from eddyline.state.packed import LARGEST, pack, unpack
+from eddyline.state.records import hash_id
 
 __all__ = ["Evidence"]
 
@@ -68,6 +69,21 @@ class Evidence:
         columns["new_id_bytes"] = np.frombuffer(b"".join(ids), np.uint8)
         columns["new_id_length"] = np.array([len(item_id) for item_id in ids], np.uint32)
         return pack(_KIND, _VERSION, columns)
+
+    def messages(self, largest: int = LARGEST) -> list[bytes]:
+        """Messages for the evidence topic, in order, each of at most so many bytes; none without clicks or new ids."""
+        if not len(self) and not self.new_ids:
+            return []
+        message = self.encode()
+        if len(message) <= largest or len(self) < 2:
+            return [message]
+        half = len(self) // 2
+        early = set(self.item[:half].tolist())
+        ids: tuple[list[str], list[str]] = ([], [])
+        for item_id in self.new_ids:
+            ids[hash_id(item_id) not in early].append(item_id)
+        parts = self.part(0, half, ids[0]), self.part(half, len(self), ids[1])
+        return [message for part in parts for message in part.messages(largest)]
 
     @classmethod
     def decode(cls, raw: bytes) -> Evidence:

@@ -16,9 +16,12 @@ import numpy.typing as npt
 
 from eddyline.state.errors import UnknownFormat
 
-__all__ = ["Columns", "pack", "unpack"]
+__all__ = ["LARGEST", "Columns", "pack", "unpack"]
 
 Columns = Mapping[str, npt.NDArray[Any]]
+
+LARGEST = 1_000_000
+"""Bytes of the largest message: Kafka's topics take 1,048,588 with all around it, unless they are told otherwise."""
 
 _MAGIC = b"EDL"
 _DTYPES = frozenset({"|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8", "|b1"})

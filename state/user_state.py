@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eddyline.state.errors import UnknownFormat
 
-__all__ = ["NO_ENCODER", "StateShape", "UserStates", "decode_states", "encode_state", "new_states"]
+__all__ = ["NO_ENCODER", "StateShape", "UserStates", "decode_states", "encode_state", "last_offset", "new_states"]
 
 UserStates: TypeAlias = npt.NDArray[np.void]
 """One row per user; the fields are those of `StateShape.dtype`."""
@@ -102,6 +102,17 @@ def encode_state(state: np.void) -> bytes:
     if state["encoder"] != NO_ENCODER:
         parts += [state["h"].tobytes(), state["c"].tobytes(), state["ring"][:ring_length].tobytes()]
     return b"".join(parts)
+
+
+def last_offset(raw: bytes) -> int | None:
+    """The offset of the last click in an encoded state; None where the bytes are of a format not known here.
+
+    Of two states of a user, the one with the later click knows all that the other does.
+    """
+    if len(raw) < _HEAD.size or raw[:2] != _MAGIC or raw[2] != FORMAT:
+        return None
+    offset: int = _HEAD.unpack_from(raw)[6]
+    return offset
 
 
 def _decode_state(raw: bytes, into: UserStates, row: int) -> None:

@@ -5,6 +5,11 @@ gaps compaction leaves, also past segments emptied altogether, so recovery alway
 aiokafka because it checks and unpacks them in C; kafka-python computes checksums in Python and is fifty times
 slower on states of 3 kB.
 
+A worker that was frozen while others took its partitions over may still append a state older than theirs. So of
+two records of a user the one of the later click stands, wherever it is: a state says which click it is of, and a
+tombstone says in its header `eddyline.offset` up to which click it erases. What should not stand at the end is
+reported, and the partition's owner writes it anew.
+
 A tombstone stays in the topic for its `delete.retention.ms` only. A local copy that was away for longer may
 have missed one and would keep a user who was erased, so it is rebuilt from the beginning, not continued.
 """
@@ -13,28 +18,43 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
 
 from eddyline.state.errors import BrokerUnreachable, ConfigurationError, EddylineError
 from eddyline.state.store import PartitionStore, now_ms
-from eddyline.stream.kafka import KafkaSettings, async_options, wait_for_broker
+from eddyline.state.user_state import last_offset
+from eddyline.stream.kafka import KafkaSettings, async_errors, async_options, wait_for_broker
+from eddyline.stream.outbox import Message
 
-__all__ = ["TOMBSTONE_RETENTION_S", "Restored", "read_changelog", "restore"]
+__all__ = ["TOMBSTONE_RETENTION_S", "Erasure", "Restored", "changelog_message", "read_changelog", "restore"]
 
 TOMBSTONE_RETENTION_S = 24 * 60 * 60.0
 """`delete.retention.ms` of the states topic, in seconds (Kafka's default too)."""
 
 _log = structlog.get_logger()
 
+_ERASED_UP_TO = "eddyline.offset"
 _POLL_MS = 200
 _RECORDS = 1000  # of about 3 kB each: one atomic write of a few MB
 _FETCH_BYTES = 8 * 1024 * 1024
+
+
+class Erasure(NamedTuple):
+    """A user is erased: every click up to the one at this offset of the clicks topic is forgotten."""
+
+    up_to: int
+
+
+def changelog_message(topic: str, partition: int, user: bytes, change: bytes | Erasure) -> Message:
+    """A user's new state, or their erasure, as a record of the changelog."""
+    if isinstance(change, Erasure):
+        return Message(topic, None, user, partition, [(_ERASED_UP_TO, str(change.up_to).encode())])
+    return Message(topic, change, user, partition)
 
 
 class Restored(NamedTuple):
@@ -48,6 +68,7 @@ class Restored(NamedTuple):
         to_offset: the offset after the last one read.
         rebuilt: whether the local copy was discarded first.
         seconds: how long it took.
+        outdated: users whose last record in the changelog is older than what stands, and what stands.
     """
 
     applied: int
@@ -57,6 +78,7 @@ class Restored(NamedTuple):
     to_offset: int
     rebuilt: bool
     seconds: float
+    outdated: Mapping[bytes, bytes | Erasure]
 
 
 def restore(
@@ -65,6 +87,7 @@ def restore(
     topic: str,
     on_progress: Callable[[int, int], None],
     *,
+    erased: dict[bytes, int] | None = None,
     tombstone_retention_s: float = TOMBSTONE_RETENTION_S,
 ) -> Restored:
     """Bring a partition's store up to where the changelog's partition of the same number ends at the call.
@@ -77,6 +100,7 @@ def restore(
         kafka: how to reach Kafka.
         topic: the changelog.
         on_progress: called after each write with the offsets passed so far and the offsets to pass in all.
+        erased: users known to be erased, each up to which click; those of the tombstones read are added.
         tombstone_retention_s: the topic's `delete.retention.ms`, in seconds.
 
     Raises:
@@ -104,21 +128,61 @@ def restore(
         caught_up_ms = started_ms if stored is None else store.caught_up_ms
         start = oldest if stored is None else stored + 1
         applied = deleted = skipped = 0
+        newest = _Newest(store, {} if erased is None else erased)
         to_offset = start
         for records, to_offset in reader.read(store.partition, start, end):
-            changes = {r.key: r.value for r in records if r.key is not None}
-            gone = sum(r.value is None for r in records if r.key is not None)
-            keyless = sum(r.key is None for r in records)
-            applied += len(records) - gone - keyless
+            keyed = [record for record in records if record.key is not None]
+            gone = sum(record.value is None for record in keyed)
+            applied += len(keyed) - gone
             deleted += gone
-            skipped += keyless
-            store.write(changes, to_offset - 1, caught_up_ms=caught_up_ms)
+            skipped += len(records) - len(keyed)
+            store.write(newest.changes(keyed), to_offset - 1, caught_up_ms=caught_up_ms)
             on_progress(to_offset - start, max(end, to_offset) - start)
         if to_offset > 0:
             store.write({}, to_offset - 1, caught_up_ms=started_ms)
     if skipped:
         _log.warning("changelog records without a key were skipped", changelog=where, records=skipped)
-    return Restored(applied, deleted, skipped, start, to_offset, rebuilt, time.monotonic() - begun)
+    return Restored(applied, deleted, skipped, start, to_offset, rebuilt, time.monotonic() - begun, newest.outdated())
+
+
+class _Newest:
+    """What stands of each user while the records of a partition are read: what knows the latest click."""
+
+    def __init__(self, store: PartitionStore, erased: dict[bytes, int]) -> None:
+        self._store = store
+        self._erased = erased
+        self._outdated: set[bytes] = set()
+
+    def changes(self, records: Sequence[ConsumerRecord]) -> dict[bytes, bytes | None]:
+        """What the next records change in the store."""
+        users = list({record.key for record in records})
+        standing = dict(zip(users, self._store.get(users), strict=True))
+        changes: dict[bytes, bytes | None] = {}
+        for record in records:
+            user, state = record.key, record.value
+            if self._stands(user, standing[user], record):
+                changes[user] = standing[user] = state
+                self._outdated.discard(user)
+            else:
+                self._outdated.add(user)
+        return changes
+
+    def outdated(self) -> dict[bytes, bytes | Erasure]:
+        """What stands of users whose last record does not."""
+        users = list(self._outdated)
+        states = zip(users, self._store.get(users), strict=True)
+        return {user: Erasure(self._erased[user]) if state is None else state for user, state in states}
+
+    def _stands(self, user: bytes, standing: bytes | None, record: ConsumerRecord) -> bool:
+        known = None if standing is None else last_offset(standing)
+        if record.value is None:
+            up_to = next((int(text) for name, text in record.headers if name == _ERASED_UP_TO), None)
+            if up_to is None or known is None or known <= up_to:
+                self._erased[user] = -1 if up_to is None else up_to
+                return True
+            return False
+        offset = last_offset(record.value)
+        return offset is None or offset >= (self._erased.get(user, -1) + 1 if known is None else known)
 
 
 def read_changelog(kafka: KafkaSettings, topic: str) -> Iterator[tuple[int, bytes, bytes | None]]:
@@ -212,23 +276,17 @@ class _Reader:
 def _open(kafka: KafkaSettings, topic: str, partitions: Sequence[int] | None) -> Iterator[_Reader]:
     """A reader of these partitions, or of all; errors of Kafka become ours."""
     wait_for_broker(kafka, kafka.request_timeout_s, _log.warning)
-    try:
-        with asyncio.Runner() as runner:
-            consumer = runner.run(_start(kafka))
-            try:
-                existing = runner.run(_partitions(consumer, topic))
-                missing = sorted(set(partitions or ()) - set(existing))
-                if missing or not existing:
-                    what = f"partition {missing[0]} of topic `{topic}`" if existing else f"topic `{topic}`"
-                    raise ConfigurationError(f"there is no {what}: run `eddyline topics check`")
-                yield _Reader(runner, consumer, kafka, topic, list(partitions or existing))
-            finally:
-                runner.run(_stop(consumer))
-    except KafkaError as error:
-        raise BrokerUnreachable(
-            f"Kafka at {kafka.bootstrap_servers} does not answer, or refuses to show {topic} ({error}); "
-            "`eddyline doctor` tells more"
-        ) from error
+    with async_errors(kafka, topic), asyncio.Runner() as runner:
+        consumer = runner.run(_start(kafka))
+        try:
+            existing = runner.run(_partitions(consumer, topic))
+            missing = sorted(set(partitions or ()) - set(existing))
+            if missing or not existing:
+                what = f"partition {missing[0]} of topic `{topic}`" if existing else f"topic `{topic}`"
+                raise ConfigurationError(f"there is no {what}: run `eddyline topics check`")
+            yield _Reader(runner, consumer, kafka, topic, list(partitions or existing))
+        finally:
+            runner.run(_stop(consumer))
 
 
 async def _start(kafka: KafkaSettings) -> AIOKafkaConsumer:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from eddyline.state.examples import Examples
 from eddyline.state.records import Cause, hash_id
-from eddyline.stream.dlq import dead_letter_headers
+from eddyline.stream.changelog import Erasure
+from eddyline.stream.dlq import dead_letter_headers, fitting
 from eddyline.stream.erasure import Receipt
-from eddyline.stream.microbatch import DeadClick, MicroBatch, User
+from eddyline.stream.microbatch import DeadClick, Forget, MicroBatch, User
 from eddyline.stream.outbox import Message, Outbox
 from eddyline.stream.partitions import Partitions
 from eddyline.stream.serving import Served
@@ -37,7 +38,7 @@ class Delivery:
 
     async def deliver(self, batch: MicroBatch, users: Sequence[User], served: Served, cause: Cause) -> None:
         """Evidence and examples, then states, then lists; each acknowledged before the next."""
-        first = [Message(self._topics.evidence, served.evidence)] if served.evidence else []
+        first = [Message(self._topics.evidence, evidence) for evidence in served.evidence]
         first += [Message(self._topics.examples, examples) for examples in served.examples]
         await self._outbox.deliver(first)
         if served.applied:
@@ -66,17 +67,19 @@ class Delivery:
             headers = dead_letter_headers(
                 topic, click.partition, click.offset, "decode", error.reason, field=error.field
             )
-            letters.append(Message(self._topics.dlq, click.value, click.key, 0, headers))
+            key, value, cut = fitting(click.key, click.value)
+            letters.append(Message(self._topics.dlq, value, key, 0, headers + cut))
         await self._outbox.deliver(letters)
         self._metrics.dead_letters.inc(len(dead))
 
-    async def forget(self, user: User) -> None:
+    async def forget(self, asked: Forget) -> None:
         """Erase a user on request, whether anything is known of them or not, and say so in a receipt."""
+        user = asked.user
         known = self._partitions.read([user])[0] is not None
         user_hash = hash_id(user.key.decode(errors="replace"))
         request = Examples.of_forgotten(user_hash, user.partition)
         await self._outbox.deliver([Message(self._topics.examples, request.encode())])
-        await self.erase([user])
+        await self.erase({user: Erasure(asked.offset)})
         receipt = Receipt(
             user_hash=f"{user_hash:016x}",
             by="worker",
@@ -86,9 +89,9 @@ class Delivery:
         )
         await self._outbox.deliver([Message(self._topics.erasures, receipt.encode())])
 
-    async def erase(self, users: Sequence[User]) -> None:
+    async def erase(self, users: Mapping[User, Erasure]) -> None:
         """Delete states and lists, with a tombstone on the topic of each."""
-        await self._partitions.write(dict.fromkeys(users))
+        await self._partitions.write(users)
         await self._outbox.deliver(
             [Message(self._topics.recommendations, None, user.key, user.partition) for user in users]
         )

@@ -6,7 +6,9 @@ headers, as UTF-8 text:
     eddyline.topic, eddyline.partition, eddyline.offset   where the record stood
     eddyline.stage, eddyline.reason, eddyline.field       what was being done, what was wrong, in which field
     eddyline.failed-at-ms                                 when, milliseconds since 1970
+    eddyline.whole-bytes                                  of key and value, where they are too long and were cut
 
+A cut letter cannot be sent again; the whole record stands where it was for as long as its topic keeps it.
 A record that is sent again carries `eddyline.replayed-from`: `topic/partition/offset` of its dead letter. A
 receipt in the partition of the dead letter remembers it: a record with the header `eddyline.replayed`, whose
 value is the JSON list of the offsets sent. (A consumer group's committed offsets would not do: Kafka forgets
@@ -20,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 from kafka import KafkaConsumer, KafkaProducer
@@ -36,6 +39,7 @@ __all__ = [
     "REPLAYED_FROM",
     "DeadLetter",
     "dead_letter_headers",
+    "fitting",
     "parse_dead_letter",
     "read_dead_letters",
     "replay_dead_letters",
@@ -44,6 +48,11 @@ __all__ = [
 REPLAYED_FROM = "eddyline.replayed-from"
 
 _RECEIPT = "eddyline.replayed"
+_WHOLE = "eddyline.whole-bytes"
+_LARGEST_KEY = 10_000
+_LARGEST_VALUE = 900_000  # with key and headers that is less than any topic takes by default
+_LONGEST_REASON = 1_000
+_Otherwise = TypeVar("_Otherwise", int, None)
 _POLL_MS = 500
 _AT_ONCE = 500  # records sent between two receipts
 
@@ -53,8 +62,8 @@ class DeadLetter:
     """One record of the dead-letter topic; `dlq_partition` and `dlq_offset` are where it stands there.
 
     `topic` (empty), `partition` and `offset` (-1), and `failed_at_ms` (0) have the values in brackets where
-    the headers do not say. `field` is empty where the reason is about the whole record. `replayed` tells
-    whether it was sent again.
+    the headers do not say. `field` is empty where the reason is about the whole record. `whole_bytes` is how
+    long key and value were where they were cut, else None. `replayed` tells whether it was sent again.
     """
 
     key: bytes | None
@@ -66,6 +75,7 @@ class DeadLetter:
     reason: str
     field: str
     failed_at_ms: int
+    whole_bytes: int | None = None
     dlq_partition: int = -1
     dlq_offset: int = -1
     replayed: bool = False
@@ -89,11 +99,20 @@ def dead_letter_headers(
         "partition": partition,
         "offset": offset,
         "stage": stage,
-        "reason": reason,
+        "reason": reason[:_LONGEST_REASON],
         "field": field,
         "failed-at-ms": time.time_ns() // 1_000_000,
     }
     return [(f"eddyline.{name}", str(value).encode("utf-8", "replace")) for name, value in said.items()]
+
+
+def fitting(key: bytes | None, value: bytes | None) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
+    """A record's key and value, cut where they are too long for the dead-letter topic, and the header that says so."""
+    kept = (key or b"")[:_LARGEST_KEY], (value or b"")[:_LARGEST_VALUE]
+    whole = len(key or b"") + len(value or b"")
+    if sum(map(len, kept)) == whole:
+        return key, value, []
+    return kept[0], kept[1], [(_WHOLE, str(whole).encode())]
 
 
 def parse_dead_letter(
@@ -117,6 +136,7 @@ def parse_dead_letter(
         reason=said.get("reason", ""),
         field=said.get("field", ""),
         failed_at_ms=_integer(said, "failed-at-ms", 0),
+        whole_bytes=_integer(said, "whole-bytes", None),
         dlq_partition=dlq_partition,
         dlq_offset=dlq_offset,
         replayed=replayed,
@@ -166,7 +186,7 @@ def replay_dead_letters(
     """Send dead letters to the clicks topic again: same key, same bytes, same partition.
 
     Each is sent once over all calls, as long as it is kept; a crash repeats at most 500. What was never a
-    record of the clicks topic, or has neither key nor value, cannot be sent and is passed over.
+    record of the clicks topic, has neither key nor value, or was cut, cannot be sent and is passed over.
 
     Args:
         kafka: how to reach Kafka.
@@ -197,7 +217,8 @@ def replay_dead_letters(
                 on_progress(count)
 
         for letter in read_dead_letters(kafka, topics):
-            sendable = letter.topic == topics.clicks and not (letter.key is None and letter.value is None)
+            record = letter.topic == topics.clicks and not (letter.key is None and letter.value is None)
+            sendable = record and letter.whole_bytes is None
             if sendable and (again or not letter.replayed) and (only is None or only(letter)):
                 batch.append(letter)
                 if len(batch) == _AT_ONCE:
@@ -274,7 +295,7 @@ def _is_receipt(record: ConsumerRecord) -> bool:
     return any(name == _RECEIPT for name, _ in record.headers)
 
 
-def _integer(said: Mapping[str, str], name: str, otherwise: int) -> int:
+def _integer(said: Mapping[str, str], name: str, otherwise: _Otherwise) -> int | _Otherwise:
     try:
         return int(said[name])
     except (KeyError, ValueError):

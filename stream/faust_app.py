@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import faust
+import structlog
 
 from eddyline.stream.kafka import KafkaSettings, faust_options
 
 __all__ = ["Service", "build_app", "run_service"]
+
+_log = structlog.get_logger()
+_DRAIN_S = 15.0
+_STOP_S = 5.0
 
 
 class Service(Protocol):
@@ -51,25 +59,80 @@ def build_app(kafka: KafkaSettings, group: str, folder: Path, *, commit_interval
 async def run_service(service: Service, on_ready: Callable[[], None] = lambda: None) -> None:
     """Run until SIGTERM or SIGINT, or until the service fails.
 
+    What is under way is finished first, for up to 15 s. If Kafka is away for longer, or at a second signal, it is left
+    undone: it comes again after the next start. The process then ends at once, with exit code 1, because threads of
+    the Kafka libraries wait for Kafka for as long as they live.
+
     Raises:
         Exception: whatever the service failed with.
     """
-    stopping = asyncio.Event()
+    threading.excepthook = _thread_died
+    asked, asked_again = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        (asked_again if asked.is_set() else asked).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
+    finished = True
     try:
-        await service.start()
-        await service.app.start()
-        on_ready()
-        waiting: list[Awaitable[Any]] = [asyncio.ensure_future(stopping.wait()), service.failed]
-        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)  # type: ignore[type-var]
-        if service.failed not in done:
-            await service.drain()
-        await service.app.stop()
+        starting = asyncio.ensure_future(_start(service))
+        await _first(starting, asked.wait())
+        if starting.done():
+            await starting
+            on_ready()
+            await _first(service.failed, asked.wait())
+            if not service.failed.done():
+                finished &= await _within(_DRAIN_S, service.drain(), asked_again, "finish what is under way")
+            finished &= await _within(_STOP_S, service.app.stop(), asked_again, "leave the group")
+        else:
+            starting.cancel()
     finally:
-        await service.stop()
+        finished &= await _within(_STOP_S, service.stop(), asked_again, "disconnect")
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+    if not finished:
+        _end(service.failed.exception() if service.failed.done() else None)
     if service.failed.done():
         service.failed.result()
+
+
+async def _start(service: Service) -> None:
+    await service.start()
+    await service.app.start()
+
+
+async def _first(*waited: Awaitable[Any]) -> None:
+    """Return once one of them is done."""
+    tasks = [asyncio.ensure_future(one) for one in waited]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _within(seconds: float, work: Awaitable[Any], hurry: asyncio.Event, what: str) -> bool:
+    """Do it for so long at most, or until there is hurry; whether it was done."""
+    task = asyncio.ensure_future(work)
+    await asyncio.wait(
+        [task, asyncio.ensure_future(hurry.wait())], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+    )
+    if task.done():
+        await task
+        return True
+    task.cancel()
+    _log.warning(f"could not {what} in time")
+    return False
+
+
+def _end(error: BaseException | None) -> None:
+    """End the process without waiting for any thread."""
+    if error is not None:
+        _log.error(str(error))
+    _log.warning("stopped; what was not finished comes again after the next start")
+    logging.shutdown()
+    os._exit(1)
+
+
+def _thread_died(died: threading.ExceptHookArgs) -> None:
+    """Tell of it, unless it is a cancellation that aiokafka lets escape when it is stopped while Kafka is away."""
+    if not issubclass(died.exc_type, asyncio.CancelledError):
+        threading.__excepthook__(died)

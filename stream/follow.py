@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from eddyline.state.errors import EddylineError
-from eddyline.stream.kafka import KafkaSettings, async_options
+from eddyline.stream.kafka import KafkaSettings, async_errors, async_options, patiently
 
 __all__ = ["Follower", "Record"]
 
@@ -41,22 +41,18 @@ class Follower:
         self.next = start
         self.end = 0
 
-    async def start(self) -> None:
+    async def start(self, *, patient: bool = False) -> None:
         """Connect and find the place.
 
+        Args:
+            patient: for as long as Kafka is away, try again.
+
         Raises:
+            BrokerUnreachable: Kafka does not answer, or refuses.
             EddylineError: the wanted offset is not in the topic any more, or not yet.
         """
-        self._consumer = AIOKafkaConsumer(
-            **async_options(self._kafka),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-        )
-        await self._consumer.start()
-        self._consumer.assign([self._partition])
-        oldest = (await self._consumer.beginning_offsets([self._partition]))[self._partition]
-        self.end = (await self._consumer.end_offsets([self._partition]))[self._partition]
+        with async_errors(self._kafka, self._topic):
+            oldest = await (patiently(self._kafka, self._connect) if patient else self._connect())
         if self.next is None:
             self.next = oldest
         if not oldest <= self.next <= self.end:
@@ -66,6 +62,26 @@ class Follower:
                 "a new model store with a new topic"
             )
         self._consumer.seek(self._partition, self.next)
+
+    async def _connect(self) -> int:
+        """Connect and look where the topic ends; returns where it begins."""
+        self._consumer = AIOKafkaConsumer(
+            **async_options(self._kafka),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        try:
+            await self._consumer.start()
+            self._consumer.assign([self._partition])
+            oldest = await self._consumer.beginning_offsets([self._partition])
+            ends = await self._consumer.end_offsets([self._partition])
+        except BaseException:
+            await self.stop()
+            raise
+        self.end = ends[self._partition]
+        begin: int = oldest[self._partition]
+        return begin
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -80,16 +96,21 @@ class Follower:
                 raise
 
     async def poll(self, timeout_ms: int = _POLL_MS) -> list[Record]:
-        """What has come since, waiting a moment for it; `next` moves on, also over gaps."""
-        polled = await self._consumer.getmany(self._partition, timeout_ms=timeout_ms)
-        records = [Record(r.offset, r.key, r.value) for r in polled.get(self._partition, [])]
-        self.next = await self._consumer.position(self._partition)
+        """What has come since, waiting a moment for it; `next` moves on, also over gaps.
+
+        Raises:
+            BrokerUnreachable: Kafka refuses.
+        """
+        with async_errors(self._kafka, self._topic):
+            polled = await self._consumer.getmany(self._partition, timeout_ms=timeout_ms)
+            records = [Record(r.offset, r.key, r.value) for r in polled.get(self._partition, [])]
+            self.next = await self._consumer.position(self._partition)
         self.end = max(self._consumer.highwater(self._partition) or 0, self.end)
         return records
 
     async def to_end(self) -> AsyncIterator[list[Record]]:
-        """Everything up to where the topic ended at the call."""
-        end = (await self._consumer.end_offsets([self._partition]))[self._partition]
+        """Everything up to where the topic ended at the start."""
+        end = self.end
         while self.next is not None and self.next < end:
             yield await self.poll()
 

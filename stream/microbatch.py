@@ -54,9 +54,10 @@ class MicroBatch:
 
 
 class Forget(NamedTuple):
-    """A tombstone on the clicks topic: erase the user."""
+    """A tombstone on the clicks topic, at this offset: erase the user."""
 
     user: User
+    offset: int
 
 
 class DeadClick(NamedTuple):
@@ -81,7 +82,7 @@ def micro_batches(
     dead = []
     for message in messages:
         if message.value is None and message.key:
-            parts.append(Forget(User(message.partition, message.key)))
+            parts.append(Forget(User(message.partition, message.key), message.offset))
             continue
         try:
             click = decode_click(message.value or b"")

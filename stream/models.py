@@ -13,7 +13,7 @@ from eddyline.model.checkpoint import Manifest, ModelStore
 from eddyline.model.counts import Counts, CountsSettings
 from eddyline.model.model import Model, untrained_model
 from eddyline.model.versions import Arrays, counts_from_arrays, model_from_arrays
-from eddyline.state.errors import CorruptModel, EddylineError
+from eddyline.state.errors import ConfigurationError, CorruptModel, EddylineError
 from eddyline.stream.clients import kafka_errors, open_consumer, open_producer, patience_s
 from eddyline.stream.follow import Record
 from eddyline.stream.kafka import KafkaSettings
@@ -78,16 +78,18 @@ def newest_manifest(records: Sequence[Record], name: str) -> Manifest | None:
     return found
 
 
-def load_model(store: ModelStore, manifest: Manifest, beside: Rows | None = None) -> Model:
+def load_model(store: ModelStore, manifest: Manifest, dimension: int | None, beside: Rows | None = None) -> Model:
     """The weights a manifest names, checked.
 
     Args:
         store: where they are.
         manifest: what they must be.
+        dimension: D of the services that will use it; None where that is not known.
         beside: the item rows they are to stand beside; they must be of the same evidence.
 
     Raises:
         CorruptModel: the files are not what the manifest says, or the rows are of other evidence.
+        ConfigurationError: it is of another dimension.
     """
     arrays = store.load(manifest.version, "weights", manifest)
     if beside is not None and not _same_rows(Rows.of(manifest, arrays), beside):
@@ -95,7 +97,13 @@ def load_model(store: ModelStore, manifest: Manifest, beside: Rows | None = None
             f"version {manifest.version} was trained on other evidence than this stream's, its item rows differ: "
             "use it with a new topic prefix, or promote a version of this stream"
         )
-    return model_from_arrays(arrays, manifest.version, manifest.trained_until_ms)
+    model = model_from_arrays(arrays, manifest.version, manifest.trained_until_ms)
+    if dimension not in (None, found := model.items.vector.shape[1]):
+        raise ConfigurationError(
+            f"version {manifest.version} has {found} dimensions, the services' engine.shape.dimension is {dimension}: "
+            "change the setting, or start with another model_store.name"
+        )
+    return model
 
 
 class Rows(NamedTuple):
@@ -126,14 +134,17 @@ def _same_rows(a: Rows, b: Rows) -> bool:
     return np.array_equal(a.hashes[:both], b.hashes[:both])
 
 
-def load_version(store: ModelStore, manifest: Manifest, settings: CountsSettings) -> tuple[Model, Counts]:
+def load_version(
+    store: ModelStore, manifest: Manifest, settings: CountsSettings, dimension: int
+) -> tuple[Model, Counts]:
     """The model a manifest names and the counts it stands beside.
 
     Raises:
         CorruptModel: the files are not what the manifest says.
+        ConfigurationError: it is of another dimension.
     """
     counts = counts_from_arrays(store.load(manifest.version, "counts", manifest), settings)
-    return load_model(store, manifest), counts
+    return load_model(store, manifest, dimension), counts
 
 
 def starting_point(
@@ -143,19 +154,19 @@ def starting_point(
 
     That is the announced version, or the newest older one that can be read, or an untrained model with empty
     counts and the whole evidence topic (None) to fold.
+
+    Raises:
+        ConfigurationError: the version is of another dimension than the settings say.
     """
     older = [version for version in reversed(store.versions()) if announced and version != announced.version]
     for version in ([announced.version] if announced else []) + older:
         try:
             manifest = store.manifest(version)
-            model, stored = load_version(store, manifest, counts)
-        except (CorruptModel, EddylineError) as error:
+            model, stored = load_version(store, manifest, counts, dimension)
+        except ConfigurationError:
+            raise
+        except EddylineError as error:
             _log.error("refused a model version", version=version, reason=str(error))
             continue
-        if model.items.vector.shape[1] != dimension:
-            raise EddylineError(
-                f"version {version} has {model.items.vector.shape[1]} dimensions, engine.shape.dimension is "
-                f"{dimension}: change the setting back, or start with another model_store.name"
-            )
         return model, stored, manifest.evidence_offset
     return untrained_model(dimension), Counts(counts), None

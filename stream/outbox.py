@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaError
 
 from eddyline.state.errors import EddylineError
-from eddyline.stream.kafka import KafkaSettings, async_options
+from eddyline.stream.kafka import KafkaSettings, async_options, patiently
 
 __all__ = ["Message", "Outbox"]
-
-_log = structlog.get_logger()
-_LONGEST_PAUSE_S = 10.0
 
 
 class Message(NamedTuple):
@@ -34,22 +30,35 @@ class Outbox:
 
     While Kafka does not answer it tries again, for ever and with growing pauses, saying so in one line. What it
     sends may therefore arrive twice: readers recognise what they have seen by its offset in the clicks topic.
+
+    Args:
+        kafka: how to reach Kafka.
+        confirm: waited for before each attempt; raises if nothing may be sent any more.
     """
 
-    def __init__(self, kafka: KafkaSettings) -> None:
+    def __init__(self, kafka: KafkaSettings, confirm: Callable[[], Awaitable[None]]) -> None:
         self._kafka = kafka
+        self._confirm = confirm
         self._producer: Any = None
 
     async def start(self) -> None:
-        """Connect."""
-        self._producer = AIOKafkaProducer(
+        """Connect, once Kafka answers."""
+        await patiently(self._kafka, self._connect)
+
+    async def _connect(self) -> None:
+        producer = AIOKafkaProducer(
             **async_options(self._kafka),
             acks="all",
             linger_ms=2,
             max_batch_size=262_144,
             max_request_size=1_048_576,
         )
-        await self._producer.start()
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        self._producer = producer
 
     async def stop(self) -> None:
         """Disconnect, after what is under way."""
@@ -61,27 +70,21 @@ class Outbox:
 
         Raises:
             EddylineError: Kafka refuses one for good (too large, not allowed).
+            Exception: what `confirm` raises.
         """
-        pause_s = 0.5
-        while True:
-            try:
-                return await self._send(messages)
-            except KafkaError as error:
-                # A timeout means that the batch before could not leave in time: the broker is away, no more.
-                if not (error.retriable or isinstance(error, KafkaTimeoutError)):
-                    topics = ", ".join(sorted({message.topic for message in messages}))
-                    raise EddylineError(
-                        f"Kafka at {self._kafka.bootstrap_servers} refuses a record for {topics}: {error}; "
-                        "`eddyline doctor` checks the topics"
-                    ) from error
-                _log.warning(
-                    "Kafka does not take records, trying again",
-                    address=self._kafka.bootstrap_servers,
-                    pause_s=pause_s,
-                    reason=type(error).__name__,
-                )
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+        async def attempt() -> list[int]:
+            await self._confirm()
+            return await self._send(messages)
+
+        try:
+            return await patiently(self._kafka, attempt)
+        except KafkaError as error:
+            topics = ", ".join(sorted({message.topic for message in messages}))
+            raise EddylineError(
+                f"Kafka at {self._kafka.bootstrap_servers} refuses a record for {topics}: {error}; "
+                "`eddyline doctor` checks the topics"
+            ) from error
 
     async def _send(self, messages: Sequence[Message]) -> list[int]:
         """Pack the messages of each partition into batches: a call per message would cost ten times as much."""

@@ -26,14 +26,14 @@ class Served(NamedTuple):
     Attributes:
         states: the new state of each user.
         lists: the newest list of each user.
-        evidence: the applied clicks; empty if all had been applied before.
+        evidence: the applied clicks; none if all had been applied before.
         examples: what was known before each of them.
         applied: how many clicks changed a state.
     """
 
     states: list[bytes]
     lists: list[bytes]
-    evidence: bytes
+    evidence: list[bytes]
     examples: list[bytes]
     applied: int
 
@@ -105,7 +105,7 @@ class Serving:
         return Served(
             states=[encode_state(state) for state in step.states],
             lists=lists,
-            evidence=step.evidence.encode() if len(step.evidence) else b"",
+            evidence=step.evidence.messages(),
             examples=[examples.encode() for examples in step.examples],
             applied=len(step.evidence),
         )

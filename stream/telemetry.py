@@ -67,18 +67,25 @@ class _StderrHandler(logging.StreamHandler[IO[str]]):
 
 
 class _UnansweredOnce(logging.Filter):
-    """Lets one line through every half minute of the many with which aiokafka says that no broker answers."""
+    """Lets one line through every half minute of the many with which aiokafka says that no broker answers.
+
+    Of its warnings it lets one of each kind through in that time.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._told_at = -_TELL_AGAIN_S
+        self._told_at: dict[str, float] = {}  # by kind of warning; all errors are of one
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith("aiokafka") or record.levelno < logging.ERROR:
+        if not record.name.startswith("aiokafka") or record.levelno < logging.WARNING:
             return True
-        if time.monotonic() - self._told_at < _TELL_AGAIN_S:
+        error = record.levelno >= logging.ERROR
+        kind = "" if error else str(record.msg)
+        if time.monotonic() - self._told_at.get(kind, -_TELL_AGAIN_S) < _TELL_AGAIN_S:
             return False
-        self._told_at = time.monotonic()
+        self._told_at[kind] = time.monotonic()
+        if not error:
+            return True
         reason = record.getMessage().rstrip(".")
         record.msg = "Kafka does not answer, trying again (%s): is it running, is kafka.bootstrap_servers right?"
         record.args = (reason,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from eddyline.state.errors import BrokerUnreachable, ConfigurationError
 from eddyline.stream.kafka import KafkaSettings, admin_client
 
-__all__ = ["TopicSettings", "TopicSpec", "Topics", "check_topics", "create_topics", "specs"]
+__all__ = ["TopicSettings", "TopicSpec", "Topics", "check_topics", "create_topics", "require_topics", "specs"]
 
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -162,6 +163,21 @@ def create_topics(kafka: KafkaSettings, settings: TopicSettings) -> list[str]:
         return created
 
 
+def require_topics(kafka: KafkaSettings, settings: TopicSettings) -> None:
+    """See to it that every topic is there with the partitions it must have, before anything is taken from one.
+
+    Raises:
+        BrokerUnreachable: Kafka does not answer or refuses.
+        ConfigurationError: a topic is missing or has other partitions; the message names all of them.
+    """
+    with admin_client(kafka) as admin:
+        layout = specs(settings)
+        partitions = _partitions(admin, layout)
+    problems = [problem for spec in layout if (problem := _wrong(spec, partitions))]
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+
+
 def check_topics(kafka: KafkaSettings, settings: TopicSettings) -> list[str]:
     """What is wrong with the topics, one line each with its remedy; empty when all is right.
 
@@ -169,18 +185,17 @@ def check_topics(kafka: KafkaSettings, settings: TopicSettings) -> list[str]:
         BrokerUnreachable: Kafka does not answer or refuses.
     """
     with admin_client(kafka) as admin:
-        listed = set(admin.list_topics())
         layout = specs(settings)
-        names = [spec.name for spec in layout if spec.name in listed]
-        partitions = {t["name"]: len(t["partitions"]) for t in admin.describe_topics(names)} if names else {}
-        configs = _configs(admin, names)
+        partitions = _partitions(admin, layout)
+        configs = _configs(admin, [spec.name for spec in layout if spec.name in partitions])
     problems = []
     for spec in layout:
-        if not configs.get(spec.name):  # not listed, or deleted a moment ago
-            problems.append(f"topic {spec.name} is missing: run `eddyline topics create`")
+        if not configs.get(spec.name):
+            partitions.pop(spec.name, None)  # missing, or deleted a moment ago
+        if problem := _wrong(spec, partitions):
+            problems.append(problem)
+        if spec.name not in partitions:
             continue
-        if partitions[spec.name] != spec.partitions:
-            problems.append(_wrong_partitions(spec, partitions[spec.name]))
         for key in ("cleanup.policy", "retention.ms", "max.message.bytes"):
             wanted, actual = spec.config.get(key), configs[spec.name][key]
             if wanted is not None and not _agrees(key, actual, wanted):
@@ -190,6 +205,20 @@ def check_topics(kafka: KafkaSettings, settings: TopicSettings) -> list[str]:
 
 def _kept(days: int) -> dict[str, str]:
     return {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
+
+
+def _partitions(admin: Any, layout: Sequence[TopicSpec]) -> dict[str, int]:
+    """How many partitions each of the topics has that are there."""
+    listed = set(admin.list_topics())
+    names = [spec.name for spec in layout if spec.name in listed]
+    return {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics(names)} if names else {}
+
+
+def _wrong(spec: TopicSpec, partitions: Mapping[str, int]) -> str | None:
+    """What is wrong with a topic, apart from its configuration."""
+    if not partitions.get(spec.name):
+        return f"topic {spec.name} is missing: run `eddyline topics create`"
+    return _wrong_partitions(spec, partitions[spec.name]) if partitions[spec.name] != spec.partitions else None
 
 
 def _configs(admin: Any, names: list[str]) -> dict[str, dict[str, str]]:

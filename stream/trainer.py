@@ -15,17 +15,18 @@ import structlog
 import torch
 
 from eddyline.model.checkpoint import Manifest, ModelStore
-from eddyline.state.errors import CorruptModel, EddylineError
+from eddyline.state.errors import EddylineError
 from eddyline.state.examples import Examples
 from eddyline.stream.config import Settings
 from eddyline.stream.erasure import Receipt
 from eddyline.stream.faust_app import build_app, run_service
 from eddyline.stream.follow import Follower
 from eddyline.stream.kafka import wait_for_broker
+from eddyline.stream.membership import Expelled, Membership
 from eddyline.stream.models import newest_manifest
 from eddyline.stream.outbox import Message, Outbox
 from eddyline.stream.telemetry import Metrics, MetricsServer, serve
-from eddyline.stream.topics import Topics
+from eddyline.stream.topics import Topics, require_topics
 from eddyline.stream.training import Erased, Training
 
 __all__ = ["Trainer", "run"]
@@ -53,7 +54,8 @@ class Trainer:
             commit_interval_s=settings.trainer.commit_interval_s,
         )
         self._store = ModelStore(settings.model_store)
-        self._outbox = Outbox(settings.kafka)
+        self._membership = Membership(self.app, settings.kafka.session_timeout_s)
+        self._outbox = Outbox(settings.kafka, self._membership.confirm)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="training")
         self._busy = asyncio.Lock()
         self._stopping = False
@@ -66,6 +68,7 @@ class Trainer:
         self._published_at = self._saved_at = time.monotonic()
         examples = self.app.topic(self.topics.examples, key_serializer="raw", value_serializer="raw")
         self.app.agent(examples, name="examples")(self._consume)
+        self.app.on_partitions_assigned.connect(self._assigned)
         self.app.on_partitions_revoked.connect(self._revoked)
 
     async def start(self) -> None:
@@ -103,6 +106,8 @@ class Trainer:
                     continue
                 try:
                     await self._observe(event)
+                except Expelled:
+                    await self._stand_by()
                 except Exception as error:
                     self._fail(error)
                     break
@@ -110,6 +115,7 @@ class Trainer:
             await asyncio.Event().wait()  # until the app stops
 
     async def _observe(self, event: Any) -> None:
+        await self._membership.confirm()
         training = self._training or await self._become_active()
         self._unsaved.append(event)
         if event.message.offset <= training.examples_offset:
@@ -127,13 +133,13 @@ class Trainer:
     async def _become_active(self) -> Training:
         """Load the checkpoint, or the newest version, and follow the evidence from there."""
         self._models = Follower(self.settings.kafka, self.topics.models)
-        await self._models.start()
+        await self._models.start(patient=True)
         records = [record async for polled in self._models.to_end() for record in polled]
         announced = newest_manifest(records, self.settings.model_store.name)
         training = Training(self.settings, self._store)
         await self._work(training.resume, announced)
         self._follower = Follower(self.settings.kafka, self.topics.evidence, training.evidence_offset)
-        await self._follower.start()
+        await self._follower.start(patient=True)
         self._training = training
         version = training.current.version if training.current else 0
         _log.info("active", version=version, examples_offset=training.examples_offset, gathered=training.gathered)
@@ -174,19 +180,24 @@ class Trainer:
             if training is None:
                 continue
             async with self._busy:
-                await self._fold(training)
-                await self._follow_operator(training)
-                now = time.monotonic()
-                if now - self._published_at >= trainer.publish_every_s:
-                    await self._publish(training)
-                if now - self._saved_at >= trainer.checkpoint_every_s and self._unsaved:
-                    await self._checkpoint(training)
+                try:
+                    await self._fold(training)
+                    await self._follow_operator(training)
+                    now = time.monotonic()
+                    if now - self._published_at >= trainer.publish_every_s:
+                        await self._publish(training)
+                    if now - self._saved_at >= trainer.checkpoint_every_s and self._unsaved:
+                        await self._checkpoint(training)
+                except Expelled:
+                    await self._stand_by()
+                    continue
                 for model, recall in zip(("eddyline", "decayed-popularity"), training.recall().values(), strict=False):
                     self.metrics.recall_at_20.labels(model).set(recall)
                 if training.learner is not None:
                     self.metrics.buffer_examples.set(len(training.learner.buffer))
 
     async def _publish(self, training: Training) -> None:
+        await self._membership.confirm()
         manifest, reason = await self._work(training.publish)
         if manifest is not None:
             await self._announce(manifest)
@@ -218,11 +229,12 @@ class Trainer:
         try:
             if await self._work(training.follow, manifest):
                 _log.info("learning on from another version", version=manifest.version, cause=manifest.cause)
-        except CorruptModel as error:
+        except EddylineError as error:
             _log.error("refused a model, the current one stays", version=manifest.version, reason=str(error))
 
     async def _checkpoint(self, training: Training) -> None:
         """Save, then acknowledge what is saved."""
+        await self._membership.confirm()
         offset = await self._work(training.checkpoint)
         rest = []
         for event in self._unsaved:
@@ -246,6 +258,9 @@ class Trainer:
     async def _revoked(self, app: Any, revoked: Any, **_: Any) -> None:
         async with self._busy:
             await self._stand_by()
+
+    async def _assigned(self, app: Any, assigned: Any, **_: Any) -> None:
+        self._membership.joined()
 
     async def _stand_by(self) -> None:
         """Drop what is in memory: another trainer may go on from the checkpoint now."""
@@ -287,6 +302,7 @@ def run(settings: Settings) -> None:
     """
     torch.set_num_threads(1)  # at these sizes more threads are slower
     wait_for_broker(settings.kafka, None, _log.warning)
+    require_topics(settings.kafka, settings.topics)
     (settings.state.folder / "trainer").mkdir(parents=True, exist_ok=True)
 
     async def work() -> None:

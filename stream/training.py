@@ -22,7 +22,7 @@ from eddyline.model.learner import Learner
 from eddyline.model.model import Model
 from eddyline.model.versions import counts_from_arrays, counts_to_arrays, model_from_arrays, model_to_arrays
 from eddyline.replay.pretrain import ClickLog, pretrain
-from eddyline.state.errors import CorruptModel
+from eddyline.state.errors import EddylineError
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
 from eddyline.stream.config import Settings
@@ -213,7 +213,7 @@ class Training:
         if self.current is not None and manifest.version == self.current.version:
             return False
         rows = Rows(self.counts.hashes, len(self.counts), self.evidence_offset or 0)
-        self._use(load_model(self._store, manifest, rows))
+        self._use(load_model(self._store, manifest, self.settings.engine.shape.dimension, rows))
         return True
 
     def _obey(self, announced: Manifest | None) -> None:
@@ -222,7 +222,7 @@ class Training:
             return
         try:
             self.follow(announced)
-        except CorruptModel as error:
+        except EddylineError as error:
             _log.error("refused a model, the current one stays", version=announced.version, reason=str(error))
 
     def _save(
@@ -243,7 +243,7 @@ class Training:
             evidence_offset=self.evidence_offset or 0,
             metrics={name: float(value) for name, value in (metrics | recall).items() if np.isfinite(value)},
         )
-        self._store.prune(self._store.settings.keep, protect=[self.current.version] if self.current else [])
+        self._store.prune(protect=[self.current.version] if self.current else [])
         return manifest
 
     def recall(self) -> dict[str, float]:

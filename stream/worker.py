@@ -12,37 +12,38 @@ import asyncio
 import gc
 import sys
 import time
-from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import structlog
 import torch
 
 from eddyline.model.checkpoint import Manifest, ModelStore
-from eddyline.state.errors import CorruptModel, EddylineError
+from eddyline.state.errors import EddylineError
 from eddyline.state.records import Cause
-from eddyline.state.retention import idle_users
+from eddyline.state.retention import IdleUsers
 from eddyline.state.rocks_store import RocksStateStore
+from eddyline.stream.changelog import Erasure
 from eddyline.stream.config import Settings
 from eddyline.stream.delivery import Delivery
 from eddyline.stream.faust_app import build_app, run_service
 from eddyline.stream.follow import Follower, Record
 from eddyline.stream.kafka import wait_for_broker
+from eddyline.stream.membership import Expelled, Membership
 from eddyline.stream.microbatch import Forget, MicroBatch, User, micro_batches
 from eddyline.stream.models import load_model, load_version, newest_manifest, starting_point
 from eddyline.stream.outbox import Outbox
 from eddyline.stream.partitions import Partitions
+from eddyline.stream.refresh import Refresh
 from eddyline.stream.serving import Serving
 from eddyline.stream.telemetry import Metrics, MetricsServer, serve
-from eddyline.stream.topics import Topics
+from eddyline.stream.topics import Topics, require_topics
 
 __all__ = ["Worker", "run"]
 
 _log = structlog.get_logger()
-_SWEEP_ROWS = 1_000
 _STUCK_S = 120.0
 
 
@@ -64,22 +65,22 @@ class Worker:
             settings.state.folder,
             commit_interval_s=settings.worker.commit_interval_s,
         )
-        self._outbox = Outbox(settings.kafka)
+        self._membership = Membership(self.app, settings.kafka.session_timeout_s)
+        self._outbox = Outbox(settings.kafka, self._membership.confirm)
         self._model_store = ModelStore(settings.model_store)
         store = RocksStateStore(settings.state)
-        self.partitions = Partitions(store, settings.kafka, self.topics.states, self._outbox)
+        self.partitions = Partitions(store, settings.kafka, self.topics.states, self._outbox, self._moves_on)
         self._delivery = Delivery(self.topics, self._outbox, self.partitions, self.metrics)
         # All model work happens in this thread, one thing after the other.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._taken: asyncio.Queue[Sequence[Any]] = asyncio.Queue(1)
         self._busy = asyncio.Lock()
         self._stopping = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[bool]] = []
         self._mine: set[int] = set()  # partitions assigned to this worker, by Kafka's last word
-        self._active: OrderedDict[User, None] = OrderedDict()  # recently active, oldest first
-        self._to_refresh: list[User] = []
+        self._to_refresh = Refresh(settings.worker.refresh_users)
         self._behind = False
-        self._delivering: asyncio.Task[None] | None = None  # the micro-batch before
+        self._delivering: asyncio.Task[bool] | None = None  # the micro-batch before
         self._in_flight: dict[User, bytes] = {}  # its states, until they are written
         self._processed: dict[int, int] = {}
         self._moved_on = time.monotonic()
@@ -95,21 +96,21 @@ class Worker:
         settings = self.settings
         await self._outbox.start()
         self._models = Follower(settings.kafka, self.topics.models)
-        await self._models.start()
+        await self._models.start(patient=True)
         records = [record async for polled in self._models.to_end() for record in polled]
         announced = newest_manifest(records, settings.model_store.name)
         model, counts, offset = await asyncio.to_thread(
             starting_point, self._model_store, announced, settings.counts, settings.engine.shape.dimension
         )
         self._evidence = Follower(settings.kafka, self.topics.evidence, offset)
-        await self._evidence.start()
+        await self._evidence.start(patient=True)
         self.serving = Serving(settings.engine, settings.clicks, model, counts, self._evidence.next or 0)
         await self._model_work(self.serving.warm_up)
         async for polled in self._evidence.to_end():
             await self._fold_in(polled)
         self._server = serve(settings.telemetry, self.metrics, self.healthy)
         self._follow_model(model.version, model.trained_until_ms)
-        for loop in (self._work, self._fold, self._swap, self._refresh, self._sweep, self._watch):
+        for loop in (self._work, self._fold, self._swap, self._refresh, self._forget_idle, self._watch):
             self._tasks.append(asyncio.create_task(self._guarded(loop())))
 
     async def drain(self) -> None:
@@ -134,7 +135,7 @@ class Worker:
             self._server.close()
 
     def healthy(self) -> bool:
-        """Whether clicks are being taken as long as there are any."""
+        """Whether clicks are being taken, or states restored for them, as long as there are any."""
         return not self.failed.done() and (not self._lag or time.monotonic() - self._moved_on < _STUCK_S)
 
     async def _consume(self, stream: Any) -> None:
@@ -154,7 +155,7 @@ class Worker:
         """Process what the agent takes. A failure fails the worker: Faust would go on with the next batch."""
         while True:
             events = await self._taken.get()
-            async with self._busy:
+            async with self._turn():
                 if self._stopping or self.failed.done():
                     return
                 await self._process(events)
@@ -169,6 +170,8 @@ class Worker:
             if event.message.generation_id == generation and event.message.partition in self._mine
         ]
         messages = [event.message for event in live]
+        for message in messages:
+            self._processed.setdefault(message.partition, message.offset)
         for partition in {message.partition for message in messages}:
             await self.partitions.open(partition)
         parts, dead = micro_batches(messages, self.settings.clicks)
@@ -176,8 +179,8 @@ class Worker:
         for part in parts:
             if isinstance(part, Forget):
                 await self._settle()
-                await self._delivery.forget(part.user)
-                self._active.pop(part.user, None)
+                await self._delivery.forget(part)
+                self._to_refresh.forget([part.user])
             else:
                 await self._apply(part)
         self._behind = len(events) >= self.settings.worker.micro_batch
@@ -195,37 +198,43 @@ class Worker:
         self._in_flight = dict(zip(users, served.states, strict=True))
         cause: Cause = "click" if self.serving.engine.model.version else "fallback"
         self._in_background(self._delivery.deliver(batch, users, served, cause))
-        for user in users:
-            self._active[user] = None
-            self._active.move_to_end(user)
-        while len(self._active) > self.settings.worker.refresh_users:
-            self._active.popitem(last=False)
+        self._to_refresh.clicked(users)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Alone with states and lists. What is begun for partitions that turn out to be another's is left to them."""
+        async with self._busy:
+            with suppress(Expelled):
+                yield
 
     async def _settle(self) -> None:
         """Wait until everything is delivered. What could not be delivered must not be followed by anything else."""
-        await self._delivered()
+        done = await self._delivered()
         if self.failed.done():
             self.failed.result()
+        if not done:
+            raise Expelled
 
-    async def _delivered(self) -> None:
-        """Wait until nothing is being delivered."""
-        if self._delivering is not None:
-            await self._delivering
+    async def _delivered(self) -> bool:
+        """Wait until nothing is being delivered; whether all of it was."""
+        done = self._delivering is None or await self._delivering
         self._delivering = None
         self._in_flight = {}
+        return done
 
     def _in_background(self, delivery: Coroutine[Any, Any, None]) -> None:
         self._delivering = asyncio.create_task(self._guarded(delivery))
 
-    async def _finish(self, delivery: asyncio.Task[None] | None, events: Sequence[Any]) -> None:
+    async def _finish(self, delivery: asyncio.Task[bool] | None, events: Sequence[Any]) -> None:
         """Let the offsets of a batch be committed, after its last delivery."""
-        if delivery is not None:
-            await delivery
-        if self.failed.done():
+        if delivery is not None and not await delivery:
             return
         for event in events:
             self._processed[event.message.partition] = event.message.offset + 1
             event.ack()
+        self._moves_on()
+
+    def _moves_on(self) -> None:
         self._moved_on = time.monotonic()
 
     async def _model_work(self, work: Any, *arguments: Any) -> Any:
@@ -249,23 +258,23 @@ class Worker:
                 continue
             try:
                 await self._take(manifest)
-            except (CorruptModel, EddylineError) as error:
+            except EddylineError as error:
                 _log.error("refused a model, the current one stays", version=manifest.version, reason=str(error))
                 continue
-            self._to_refresh = list(self._active)
+            self._to_refresh.begin()
             self.metrics.model_swaps.inc()
             self._follow_model(manifest.version, manifest.trained_until_ms)
             _log.info("took a model into use", version=manifest.version, cause=manifest.cause)
 
     async def _take(self, manifest: Manifest) -> None:
         """Load a version and serve it. One made before the stream comes with its counts, until the first click."""
-        store = self._model_store
+        store, dimension = self._model_store, self.settings.engine.shape.dimension
         if not (self.serving.evidence_offset or manifest.evidence_offset):
-            made = await asyncio.to_thread(load_version, store, manifest, self.settings.counts)
+            made = await asyncio.to_thread(load_version, store, manifest, self.settings.counts, dimension)
             if await self._model_work(self.serving.begin_with, *made):
                 return
         rows = await self._model_work(self.serving.rows)
-        model = await asyncio.to_thread(load_model, store, manifest, rows)
+        model = await asyncio.to_thread(load_model, store, manifest, dimension, rows)
         await self._model_work(self.serving.swap, model)
 
     def _follow_model(self, version: int, trained_until_ms: int) -> None:
@@ -281,9 +290,9 @@ class Worker:
             await asyncio.sleep(worker.refresh_batch / worker.refresh_per_s)
             if self._behind or not self._to_refresh or self._busy.locked():
                 continue
-            async with self._busy:
+            async with self._turn():
                 await self._settle()
-                chosen = [self._to_refresh.pop() for _ in range(min(worker.refresh_batch, len(self._to_refresh)))]
+                chosen = self._to_refresh.take(worker.refresh_batch)
                 users = [user for user in chosen if user.partition in self.partitions.owned]
                 found = zip(users, self.partitions.read(users), strict=True)
                 known = {user: state for user, state in found if state is not None}
@@ -291,28 +300,26 @@ class Worker:
                     lists = await self._model_work(self.serving.recommend, list(known), list(known.values()))
                     await self._delivery.publish(list(known), lists, "refresh")
 
-    async def _sweep(self) -> None:
-        """Forget users who have been idle for longer than the settings say, a slice at a time."""
-        idle_days = self.settings.state.idle_days
-        at: dict[int, bytes | None] = {}
-        while idle_days is not None:
+    async def _forget_idle(self) -> None:
+        """Forget users who have been idle for longer than the settings say."""
+        if self.settings.state.idle_days is None:
+            return
+        idle = IdleUsers(self.settings.engine.shape, self.settings.state.idle_days)
+        while True:
             await asyncio.sleep(self.settings.worker.sweep_interval_s)
             for partition in list(self.partitions.owned):
-                async with self._busy:
+                async with self._turn():
                     await self._settle()
                     if partition not in self.partitions.owned:
                         continue
-                    rows = self.partitions.owned[partition].scan(at.get(partition), _SWEEP_ROWS)
-                    at[partition] = rows[-1][0] + b"\0" if len(rows) == _SWEEP_ROWS else None
-                    shape = self.settings.engine.shape
                     # Event time, but never ahead of the clock: one click dated wrongly must not make everybody old.
                     now_ms = min(self.serving.counts.clock_ms, time.time_ns() // 1_000_000)
-                    idle = [User(partition, key) for key in idle_users(rows, shape, now_ms, idle_days)]
-                    if idle:
-                        await self._delivery.erase(idle)
-                        for user in idle:
-                            self._active.pop(user, None)
-                        _log.info("forgot idle users", partition=partition, users=len(idle))
+                    found = idle.look(self.partitions.owned[partition], now_ms)
+                    users = {User(partition, key): Erasure(offset) for key, offset in found.items()}
+                    if users:
+                        await self._delivery.erase(users)
+                        self._to_refresh.forget(users)
+                        _log.info("forgot idle users", partition=partition, users=len(users))
 
     async def _watch(self) -> None:
         """Lag and sizes for the metrics."""
@@ -320,8 +327,9 @@ class Worker:
             await asyncio.sleep(1.0)
             lag = 0
             for tp in self.app.consumer.assignment():
-                if tp.topic == self.topics.clicks and tp.partition in self._processed:
-                    lag += max(0, (self.app.consumer.highwater(tp) or 0) - self._processed[tp.partition])
+                if tp.topic == self.topics.clicks and tp.partition in self._mine:
+                    end = self.app.consumer.highwater(tp)
+                    lag += max(0, (end or 0) - self._processed.get(tp.partition, end or 0))
             self._lag = lag
             self.metrics.lag_clicks.set(lag)
             self.metrics.users.set(self.partitions.users)
@@ -330,11 +338,12 @@ class Worker:
     async def _assigned(self, app: Any, assigned: Any, **_: Any) -> None:
         partitions = sorted(tp.partition for tp in assigned if tp.topic == self.topics.clicks)
         self._mine = set(partitions)
+        self._membership.joined()
         _log.info("partitions assigned", partitions=partitions)
         self._tasks.append(asyncio.create_task(self._guarded(self._open_all(partitions))))
 
     async def _open_all(self, partitions: Sequence[int]) -> None:
-        async with self._busy:
+        async with self._turn():
             for partition in self._mine.intersection(partitions):
                 await self.partitions.open(partition)
         _log.info("ready", partitions=list(partitions), users=self.partitions.users)
@@ -349,11 +358,16 @@ class Worker:
                 self.partitions.close(partition)
                 self._processed.pop(partition, None)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do it; whether it was done to the end."""
         try:
             await work
+        except Expelled:
+            return False
         except Exception as error:
             self._fail(error)
+            return False
+        return True
 
     def _fail(self, error: Exception) -> None:
         if not self.failed.done():
@@ -372,6 +386,7 @@ def run(settings: Settings) -> None:
     # The model's thread lets the interpreter go at each kernel; the event loop must not keep it for 5 ms each time.
     sys.setswitchinterval(0.0002)
     wait_for_broker(settings.kafka, None, _log.warning)
+    require_topics(settings.kafka, settings.topics)
     settings.state.folder.mkdir(parents=True, exist_ok=True)
 
     async def work() -> None:

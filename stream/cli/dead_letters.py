@@ -90,11 +90,12 @@ def _row(letter: DeadLetter) -> tuple[str, ...]:
     at = datetime.fromtimestamp(letter.failed_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
     value = (letter.value or b"")[:_SHOWN_BYTES].decode("utf-8", "backslashreplace")
     cut = "…" if len(letter.value or b"") > _SHOWN_BYTES else ""
+    whole = "" if letter.whole_bytes is None else f" (cut: the record has {letter.whole_bytes:,} bytes)"
     return (
         at if letter.failed_at_ms else "",
         f"{letter.topic}/{letter.partition}/{letter.offset}",
         letter.stage,
-        letter.reason,
+        letter.reason + whole,
         "yes" if letter.replayed else "no",
         "".join(char if char.isprintable() else "·" for char in value) + cut,
     )

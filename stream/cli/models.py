@@ -104,15 +104,19 @@ def promote(
 
 @model.command
 def rollback(*, as_json: AsJson = False, options: Options = DEFAULTS) -> None:
-    """Take the version before the one in use into use again."""
+    """Take the version into use again that the one in use was trained from, or the newest kept one before that."""
     settings = options.connected()
 
     from eddyline.model.checkpoint import ModelStore  # noqa: PLC0415
 
-    used = _in_use(settings).version
-    before = [version for version in ModelStore(settings.model_store).versions() if version < used]
+    used = _in_use(settings)
+    before = [version for version in ModelStore(settings.model_store).versions() if version <= used.parent]
     if not before:
-        raise EddylineError(f"there is no version before {used} in {settings.model_store.url} to go back to")
+        raise EddylineError(
+            f"version {used.version} was trained from "
+            f"{f'version {used.parent}, which is not kept any more' if used.parent else 'no other'}: "
+            "`eddyline model list` shows what there is, `eddyline model promote VERSION` takes one into use"
+        )
     _announce(settings, before[-1], "rollback", as_json=as_json)
 
 
@@ -127,7 +131,8 @@ def _announce(settings: ClientSettings, version: int, cause: Literal["promote", 
     manifest = msgspec.structs.replace(store.manifest(version), cause=cause)
     used = _announced(settings)
     # Every worker would refuse a broken version, or one of other evidence.
-    load_model(store, manifest, None if used is None else _rows(store, used))
+    beside, dimension = (None, None) if used is None else _fitting(store, used)
+    load_model(store, manifest, dimension, beside)
     if used is None and not manifest.evidence_offset and evidence_begun(settings.kafka, names):
         raise EddylineError(
             f"version {version} was made before its stream's first click, and {names.clicks} has had clicks without "
@@ -139,14 +144,15 @@ def _announce(settings: ClientSettings, version: int, cause: Literal["promote", 
     talk(f"version {version} is announced; workers take it into use between two micro-batches")
 
 
-def _rows(store: ModelStore, used: Manifest) -> Rows | None:
-    """The item rows of the version in use; None if its files are broken, as they may be when another is wanted."""
+def _fitting(store: ModelStore, used: Manifest) -> tuple[Rows | None, int | None]:
+    """The item rows and the dimension of the version in use; None if its files are broken: then another is wanted."""
     from eddyline.stream.models import Rows  # noqa: PLC0415
 
     try:
-        return Rows.of(used, store.load(used.version, "weights", used))
+        arrays = store.load(used.version, "weights", used)
     except CorruptModel:
-        return None
+        return None, None
+    return Rows.of(used, arrays), arrays["items.vector"].shape[1]
 
 
 def _announced(settings: ClientSettings) -> Manifest | None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
 from eddyline.state.errors import EddylineError
 from eddyline.stream.clients import open_consumer
 from eddyline.stream.kafka import KafkaSettings
+from eddyline.stream.membership import Expelled
 from eddyline.stream.outbox import Message, Outbox
 from eddyline.stream.topics import Topics, TopicSettings
 
 
-def deliver(kafka: KafkaSettings, *rounds: Sequence[Message]) -> list[list[int]]:
+async def yes() -> None:
+    """Anything may be sent."""
+
+
+def deliver(
+    kafka: KafkaSettings, *rounds: Sequence[Message], confirm: Callable[[], Awaitable[None]] = yes
+) -> list[list[int]]:
     async def work() -> list[list[int]]:
-        outbox = Outbox(kafka)
+        outbox = Outbox(kafka, confirm)
         await outbox.start()
         try:
             return [await outbox.deliver(messages) for messages in rounds]
@@ -58,3 +65,14 @@ def test_a_message_that_kafka_will_never_take_is_an_error(kafka: KafkaSettings, 
     topic = Topics.of(topic_settings).states
     with pytest.raises(EddylineError, match="refuses a record"):
         deliver(kafka, [Message(topic, b"x" * 2_000_000, b"key", 0)])
+
+
+def test_nothing_is_sent_that_must_not_be_sent_any_more(kafka: KafkaSettings, topic_settings: TopicSettings) -> None:
+    topic = Topics.of(topic_settings).states
+
+    async def no() -> None:
+        raise Expelled
+
+    with pytest.raises(Expelled):
+        deliver(kafka, [Message(topic, b"x", b"key", 0)], confirm=no)
+    assert deliver(kafka, [Message(topic, b"x", b"key", 0)]) == [[0]]

@@ -262,6 +262,26 @@ def test_a_worker_that_comes_and_goes_under_load_costs_no_click(pipeline: Pipeli
     first.stop()
 
 
+def test_a_frozen_worker_does_not_undo_what_others_did_meanwhile(pipeline: Pipeline) -> None:
+    clicks = made_up(9_000, seed=6)
+    first = pipeline.start("worker", "state-1")
+    wait_for(lambda: said(first, "ready"), "a ready worker")
+    pipeline.publish(clicks[:6_000])
+    wait_for(lambda: pipeline.applied() > 300, "the first clicks are applied")
+    os.kill(first.process.pid, signal.SIGSTOP)  # in the middle of a batch
+    try:
+        pipeline.publish(clicks[6_000:8_000])
+        second = pipeline.start("worker", "state-2")
+        wait_for(lambda: pipeline.applied() == 8_000, "all clicks are applied by the second", 120)
+    finally:
+        os.kill(first.process.pid, signal.SIGCONT)
+    wait_for(lambda: len(said(first, "ready")) >= 2, "the first is a member again")
+    pipeline.publish(clicks[8_000:])
+    wait_for(lambda: pipeline.applied() == 9_000, "9,000 clicks are applied")
+    assert first.stop() == second.stop() == 0
+    assert pipeline.states() == pipeline.offline_fold(untrained_model(64))
+
+
 def test_a_killed_trainer_goes_on_from_its_checkpoint_and_a_standby_takes_over(pipeline: Pipeline) -> None:
     worker, trainer = pipeline.start("worker"), pipeline.start("trainer", "trainer-1")
     clicks = made_up(6000, seed=3)

@@ -106,7 +106,7 @@ def test_an_empty_store_has_no_version_and_starts_with_one(store: ModelStore) ->
     assert store.latest() == 0
     assert store.next_version() == 1
     assert store.load_checkpoint("trainer") is None
-    assert store.prune(2) == []
+    assert store.prune() == []
     with pytest.raises(EddylineError, match=r"no version 1 in .*; there is none"):
         store.manifest(1)
 
@@ -214,17 +214,32 @@ def test_a_manifest_travels_as_json() -> None:
     assert Manifest.decode(raw) == manifest
 
 
+def keeping(store: ModelStore, keep: int, *, hourly: int = 0, daily: int = 0) -> ModelStore:
+    kept = {"keep": keep, "keep_hourly": hourly, "keep_daily": daily}
+    return ModelStore(store.settings.model_copy(update=kept))
+
+
 def test_pruning_keeps_the_newest_and_the_protected(store: ModelStore, url: str) -> None:
     for version in range(1, 7):
         store.save({"weights": {"one": np.zeros(1)}}, **fields(version))
-    assert store.prune(2, protect=[3]) == [1, 2, 4]
+    assert keeping(store, 2).prune(protect=[3]) == [1, 2, 4]
     assert store.versions() == [3, 5, 6]
     assert not exists(url, "v000001")
     assert store.next_version() == 7
-    assert store.prune(2, protect=[3]) == []
-    assert store.prune(99) == []
-    assert store.prune(1) == [3, 5]
+    assert keeping(store, 2).prune(protect=[3]) == []
+    assert keeping(store, 99).prune() == []
+    assert keeping(store, 1).prune() == [3, 5]
     assert store.versions() == [6]
+
+
+def test_pruning_keeps_the_last_version_of_hours_and_days(store: ModelStore) -> None:
+    hour_ms = 3_600_000
+    hours = [0, 23, 24, 24.5, 25, 26, 26.2, 26.4]  # versions 1 to 8
+    for version, hour in enumerate(hours, 1):
+        made = fields(version) | {"created_ms": int(hour * hour_ms)}
+        store.save({"weights": {"one": np.zeros(1)}}, **made)
+    assert keeping(store, 2, hourly=2, daily=2).prune() == [1, 3, 4]
+    assert keeping(store, 2, hourly=1).prune() == [2, 5]
 
 
 def test_pruning_sweeps_what_was_interrupted_but_nothing_that_may_be_in_the_making(store: ModelStore, url: str) -> None:
@@ -232,7 +247,7 @@ def test_pruning_sweeps_what_was_interrupted_but_nothing_that_may_be_in_the_maki
         store.save({"weights": {"one": np.zeros(1)}}, **fields(version))
     for version in (1, 3, 5, 7):
         put(url, f"v{version:06d}/weights.safetensors", b"interrupted")
-    assert store.prune(2) == [2]
+    assert keeping(store, 2).prune() == [2]
     assert [version for version in range(1, 8) if exists(url, f"v{version:06d}")] == [4, 5, 6, 7]
 
 

@@ -10,11 +10,13 @@ import pytest
 from eddyline.model.clicks import Clicks
 from eddyline.model.counts import Counts
 from eddyline.model.engine import Engine, EngineSettings
-from eddyline.model.model import Model
+from eddyline.model.examples import ExampleSettings
+from eddyline.model.model import Model, untrained_model
 from eddyline.model.ranking import Ranking
 from eddyline.state.examples import Examples
+from eddyline.state.packed import LARGEST
 from eddyline.state.records import Click, hash_id
-from eddyline.state.user_state import UserStates, new_states
+from eddyline.state.user_state import StateShape, UserStates, new_states
 
 AsBatch = Callable[..., Clicks]
 
@@ -123,3 +125,19 @@ def test_messages_are_of_bounded_size(
     assert np.concatenate([one.offset for one in step.examples]).tolist() == list(range(70))
     assert np.concatenate([one.user for one in step.examples])[0] in {hash_id(f"u{n}") for n in range(5)}
     assert all(Examples.decode(one.encode()).item.tolist() == one.item.tolist() for one in step.examples)
+
+
+def test_a_message_fits_in_kafka_whatever_the_sizes(
+    make_model: Callable[..., Model],
+    toy_clicks: Callable[..., list[Click]],
+    click: Callable[..., Click],
+    as_batch: AsBatch,
+) -> None:
+    settings = EngineSettings(shape=StateShape(dimension=256, ring=40), examples=ExampleSettings(candidates=256))
+    users = [click(f"u{n}", f"i{n % 7}", 5) for n in range(200)]
+    model = untrained_model(256)
+    step = Engine(settings, model).step(as_batch(users), new_states(settings.shape, 200), Counts())
+    messages = [examples.encode() for examples in step.examples]
+    assert sum(map(len, step.examples)) == 200
+    assert max(map(len, messages)) <= LARGEST
+    assert len(messages) > 2

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from eddyline.state.errors import UnknownFormat
 from eddyline.state.evidence import Evidence
+from eddyline.state.records import hash_id
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +63,22 @@ def test_a_damaged_byte_is_refused_or_changes_a_number(evidence: Evidence, data:
         return
     assert len(found) == 3
     assert int(found.recent_count.sum()) == len(found.recent)
+
+
+@given(st.lists(st.text(max_size=4), max_size=30), st.integers(200, 2000))
+def test_evidence_is_cut_into_messages_that_fit(
+    make_evidence: Callable[..., Evidence], items: list[str], largest: int
+) -> None:
+    clicks = [(item, items[max(0, n - 3) : n][::-1], n % 2) for n, item in enumerate(items)]
+    evidence = make_evidence(clicks)
+    messages = evidence.messages(largest)
+    found = [Evidence.decode(message) for message in messages]
+    assert all(len(message) <= largest or len(one) == 1 for message, one in zip(messages, found, strict=True))
+    assert [one_id for one in found for one_id in one.new_ids] == list(evidence.new_ids)
+    for name in ("item", "offset", "recent", "recent_count", "session_length"):
+        parts = [getattr(one, name) for one in found] or [np.zeros(0)]
+        assert np.array_equal(np.concatenate(parts), getattr(evidence, name))
+    known: set[int] = set()
+    for one in found:  # each id comes with the first click on its item, not later
+        known |= {hash_id(item_id) for item_id in one.new_ids}
+        assert set(one.item.tolist()) <= known

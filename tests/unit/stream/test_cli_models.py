@@ -123,6 +123,26 @@ def test_a_version_made_before_the_stream_is_not_promoted_into_one_that_has_begu
     assert [one.version for one in announced] == [1]
 
 
+def test_rollback_goes_to_what_the_version_in_use_was_trained_from(
+    announced: list[Manifest], store: ModelStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    announced.append(msgspec.structs.replace(announced[0], parent=1))
+    assert main(["model", "rollback"]) == 0
+    assert announced[-1].version == 1
+    announced.append(msgspec.structs.replace(announced[0], version=9, parent=8))  # 8 is not kept
+    assert main(["model", "rollback"]) == 0
+    assert announced[-1].version == 3
+
+
+def test_a_version_of_another_dimension_than_the_one_in_use_is_not_promoted(
+    announced: list[Manifest], store: ModelStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("eddyline.stream.cli.models._fitting", lambda store, used: (None, 16))
+    assert main(["model", "promote", "1"]) == 2
+    assert "dimensions" in capsys.readouterr().err
+    assert len(announced) == 1
+
+
 def test_rollback_goes_to_the_version_before_until_there_is_none(
     announced: list[Manifest], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,7 +150,7 @@ def test_rollback_goes_to_the_version_before_until_there_is_none(
     assert main(["model", "rollback"]) == 0
     assert [(one.version, one.cause) for one in announced[1:]] == [(2, "rollback"), (1, "rollback")]
     assert main(["model", "rollback"]) == 1
-    assert "no version before 1" in capsys.readouterr().err
+    assert "version 1 was trained from no other" in capsys.readouterr().err
 
 
 def test_a_damaged_version_is_refused_before_anybody_hears_of_it(

@@ -54,7 +54,7 @@ def test_an_erasure_stands_exactly_where_it_stood() -> None:
     first, ann, bob, second = parts
     assert isinstance(first, MicroBatch)
     assert [one.event_id for one in first.clicks] == ["e1"]
-    assert (ann, bob) == (Forget(User(0, b"ann")), Forget(User(0, b"bob")))
+    assert (ann, bob) == (Forget(User(0, b"ann"), 2), Forget(User(0, b"bob"), 3))
     assert isinstance(second, MicroBatch)
     assert [one.event_id for one in second.clicks] == ["e4", "e5"]
 

@@ -15,7 +15,7 @@ from eddyline.model.model import Model, untrained_model
 from eddyline.model.versions import counts_to_arrays, model_to_arrays
 from eddyline.replay.runner import Runner
 from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks
-from eddyline.state.errors import CorruptModel
+from eddyline.state.errors import ConfigurationError, CorruptModel
 from eddyline.state.user_state import StateShape
 from eddyline.stream.models import Rows, load_model, load_version, newest_manifest, starting_point
 from eddyline.stream.serving import Serving
@@ -55,8 +55,8 @@ def test_a_version_of_the_same_evidence_fits_whoever_is_further(store: ModelStor
     assert 0 < len(less) < len(more)
     manifest = save(store, less, 10)
     for ours in (rows(less, 10), rows(more, 40), rows(less, 11), rows(Counts(), 0)):
-        assert len(load_model(store, manifest, ours).items) == len(less)
-    assert load_model(store, save(store, more, 40), rows(less, 10)).version == 2
+        assert len(load_model(store, manifest, 8, ours).items) == len(less)
+    assert load_model(store, save(store, more, 40), 8, rows(less, 10)).version == 2
 
 
 def test_a_version_of_other_evidence_is_refused(store: ModelStore) -> None:
@@ -69,7 +69,16 @@ def test_a_version_of_other_evidence_is_refused(store: ModelStore) -> None:
     }
     for ours in others.values():
         with pytest.raises(CorruptModel, match="trained on other evidence"):
-            load_model(store, manifest, ours)
+            load_model(store, manifest, 8, ours)
+
+
+def test_a_version_of_another_dimension_is_refused(store: ModelStore) -> None:
+    manifest = save(store, counted(100), 3)
+    with pytest.raises(ConfigurationError, match=r"version 1 has 8 dimensions.*engine\.shape\.dimension is 16"):
+        load_model(store, manifest, 16)
+    with pytest.raises(ConfigurationError, match="has 8 dimensions"):  # not begun with an older one, or with none
+        starting_point(store, manifest, CountsSettings(), 16)
+    assert load_model(store, manifest, None).version == 1
 
 
 def test_a_stream_begins_with_the_announced_version_and_its_counts(store: ModelStore) -> None:
@@ -83,7 +92,7 @@ def test_a_stream_begins_with_the_announced_version_and_its_counts(store: ModelS
 
 
 def test_a_worker_that_waits_for_the_first_click_begins_anew_with_a_first_version(store: ModelStore) -> None:
-    model, counts = load_version(store, save(store, counted(100), 0), CountsSettings())
+    model, counts = load_version(store, save(store, counted(100), 0), CountsSettings(), 8)
     serving = Serving(SETTINGS, ClickSettings(), untrained_model(8), Counts(), 0)
     assert serving.begin_with(model, counts)
     assert serving.engine.model.version == 1

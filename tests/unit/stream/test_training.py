@@ -36,7 +36,7 @@ def settings(engine_settings: EngineSettings, tmp_path: Path) -> Settings:
         acceptance=AcceptanceSettings(tolerance=1.0),
         pretrain=PretrainSettings(epochs=1, least_steps=20, batch=64, negatives=8, buckets=3),
         trainer=TrainerSettings(pretrain_clicks=120, publish_examples=40, window=100),
-        model_store=ModelStoreSettings(url=str(tmp_path / "models"), keep=3),
+        model_store=ModelStoreSettings(url=str(tmp_path / "models"), keep=3, keep_hourly=0, keep_daily=0),
     )
 
 

@@ -1,0 +1,107 @@
+"""Services are stopped in good order, and in bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from eddyline.stream import faust_app
+from eddyline.stream.faust_app import run_service
+
+
+class Service:
+    """Does nothing, or for too long."""
+
+    def __init__(self, *, stuck: str = "") -> None:
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.app: Any = SimpleNamespace(start=self._step("app start"), stop=self._step("app stop"))
+        self.start, self.drain, self.stop = self._step("start"), self._step("drain"), self._step("stop")
+        self.stuck = stuck
+        self.steps: list[str] = []
+
+    def _step(self, name: str) -> Any:
+        async def step() -> None:
+            self.steps.append(name)
+            if name == self.stuck:
+                await asyncio.Event().wait()
+
+        return step
+
+
+def run(stuck: str, ready: Callable[[Service], None]) -> list[str]:
+    async def work() -> list[str]:
+        service = Service(stuck=stuck)
+        if stuck == "start":
+            asyncio.get_running_loop().call_later(0.05, ready, service)
+        await run_service(service, lambda: ready(service))
+        return service.steps
+
+    return asyncio.run(work())
+
+
+def ask(_service: Service, times: int = 1) -> None:
+    loop = asyncio.get_running_loop()
+    for n in range(times):
+        loop.call_later(0.05 * (n + 1), os.kill, os.getpid(), signal.SIGTERM)
+
+
+WHOLE = ["start", "app start", "drain", "app stop", "stop"]
+
+
+def test_what_is_under_way_is_finished_before_it_stops() -> None:
+    assert run("", ask) == WHOLE
+
+
+@pytest.fixture(autouse=True)
+def threads_die_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+
+
+@pytest.mark.parametrize("stuck", ["drain", "app stop", "stop"])
+def test_what_cannot_be_finished_is_left_after_a_while(stuck: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faust_app, "_DRAIN_S", 0.1)
+    monkeypatch.setattr(faust_app, "_STOP_S", 0.1)
+    ended: list[object] = []
+    monkeypatch.setattr(faust_app, "_end", ended.append)
+    assert run(stuck, ask) == WHOLE
+    assert ended == [None]
+
+
+def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faust_app, "_end", lambda _: None)
+    began = time.monotonic()
+    assert run("drain", lambda service: ask(service, 2)) == WHOLE
+    assert time.monotonic() - began < 5
+
+
+def test_it_can_be_stopped_while_it_is_starting() -> None:
+    assert run("start", ask) == ["start", "stop"]
+
+
+def test_a_service_that_fails_is_stopped_and_its_error_raised() -> None:
+    with pytest.raises(ValueError, match="gone"):
+        run("", lambda service: service.failed.set_exception(ValueError("gone")))
+
+
+def test_a_thread_that_kafka_cancelled_ends_in_silence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(error: type[BaseException]) -> None:
+        raise error
+
+    monkeypatch.setattr(threading, "excepthook", faust_app._thread_died)
+    for error in (asyncio.CancelledError, KeyError):
+        thread = threading.Thread(target=die, args=[error])
+        thread.start()
+        thread.join()
+    said = capsys.readouterr().err
+    assert "KeyError" in said
+    assert "CancelledError" not in said

@@ -168,7 +168,7 @@ def store_version(settings: Settings, model: Model, version: int) -> Manifest:
     counts = Counts(settings.counts)
     return ModelStore(settings.model_store).save(
         {"weights": model_to_arrays(model, counts), "counts": counts_to_arrays(counts)},
-        version=version, parent=0, created_ms=1, trained_until_ms=1, cause="pretrain",
+        version=version, parent=version - 1, created_ms=1, trained_until_ms=1, cause="pretrain",
         encoder=f"{model.encoder_id:016x}", items=0, examples=0, evidence_offset=0,
     )  # fmt: skip
 
@@ -182,8 +182,9 @@ def pipeline(kafka: KafkaSettings, topic_settings: TopicSettings, tmp_path: Path
 def test_from_clicks_to_fresh_lists_with_bad_records_in_between(pipeline: Pipeline) -> None:
     worker, trainer = pipeline.start("worker"), pipeline.start("trainer")
     clicks = made_up(3000)
+    bad = b"not json", b'{"event_id": "e", "user_id": "u"}', b"\xff\xfe", b"x" * 1_048_000
     with open_producer(pipeline.kafka, pipeline.topics.clicks) as producer:
-        for value in (b"not json", b'{"event_id": "e", "user_id": "u"}', b"\xff\xfe"):
+        for value in bad:
             producer.send(pipeline.topics.clicks, key=b"u", value=value).get(10)
     pipeline.publish(clicks[:2000], rate=400)
     wait_for(lambda: said(worker, "took a model into use"), "the first model in use")
@@ -204,7 +205,8 @@ def test_from_clicks_to_fresh_lists_with_bad_records_in_between(pipeline: Pipeli
     assert newest.items == sorted(newest.items, key=lambda item: -item.score)
     assert newest.items[0].why is not None
     letters = list(read_dead_letters(pipeline.kafka, pipeline.topics))
-    assert [letter.value for letter in letters] == [b"not json", b'{"event_id": "e", "user_id": "u"}', b"\xff\xfe"]
+    assert [letter.value for letter in letters] == [*bad[:3], bad[3][:900_000]]
+    assert [letter.whole_bytes for letter in letters] == [None, None, None, 1_048_001]
     assert "item_id" in letters[1].reason
     assert worker.stop() == trainer.stop() == 0
 

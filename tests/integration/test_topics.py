@@ -9,7 +9,7 @@ import pytest
 
 from eddyline.state.errors import ConfigurationError
 from eddyline.stream.kafka import KafkaSettings, admin_client
-from eddyline.stream.topics import Topics, TopicSettings, check_topics, create_topics, specs
+from eddyline.stream.topics import Topics, TopicSettings, check_topics, create_topics, require_topics, specs
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def test_created_topics_pass_the_check_and_are_not_created_twice(
 ) -> None:
     assert create_topics(kafka, topic_settings) == []
     assert check_topics(kafka, topic_settings) == []
+    require_topics(kafka, topic_settings)
 
 
 def test_a_missing_topic_is_named_and_created_again(
@@ -41,6 +42,8 @@ def test_a_missing_topic_is_named_and_created_again(
     (problem,) = problems_in(kafka, topic_settings, 1)
     assert names.models in problem
     assert "eddyline topics create" in problem
+    with pytest.raises(ConfigurationError, match=rf"{names.models} is missing: run `eddyline topics create`"):
+        require_topics(kafka, topic_settings)
     assert create_topics(kafka, topic_settings) == [names.models]
 
 
@@ -49,6 +52,8 @@ def test_a_wrong_partition_count_is_named_for_each_topic_that_shares_it(
 ) -> None:
     problems = check_topics(kafka, topic_settings.model_copy(update={"partitions": 5}))
     assert len(problems) == 3
+    with pytest.raises(ConfigurationError, match=r"has 4 partitions, want 5.*; .*has 4 partitions"):
+        require_topics(kafka, topic_settings.model_copy(update={"partitions": 5}))
     for name, problem in zip((names.clicks, names.recommendations, names.states), problems, strict=True):
         assert f"{name} has 4 partitions, want 5" in problem
         assert "topics.partitions" in problem

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from eddyline.stream.dlq import DeadLetter, dead_letter_headers, parse_dead_letter
+from eddyline.stream.dlq import DeadLetter, dead_letter_headers, fitting, parse_dead_letter
 
 
 def test_what_the_headers_say_is_read_back() -> None:
@@ -45,3 +45,18 @@ def test_a_letter_of_somebody_else_is_read_without_an_error(headers: list[tuple[
     letter = parse_dead_letter(None, b"v", headers)
     assert (letter.topic, letter.partition, letter.offset, letter.failed_at_ms) == ("", -1, -1, 0)
     assert (letter.stage, letter.reason, letter.field) == ("", "", "")
+
+
+@pytest.mark.parametrize(("key", "value"), [(None, b"v"), (b"k", None), (None, None), (b"k" * 10_000, b"v" * 900_000)])
+def test_what_fits_is_kept_as_it_is(key: bytes | None, value: bytes | None) -> None:
+    assert fitting(key, value) == (key, value, [])
+
+
+@pytest.mark.parametrize(("key", "value"), [(b"k", 1_048_500), (b"k" * 20_000, 3)])
+def test_what_does_not_fit_is_cut_and_says_so(key: bytes, value: int) -> None:
+    kept_key, kept_value, headers = fitting(key, b"v" * value)
+    assert kept_key == key[:10_000]
+    assert kept_value == b"v" * min(value, 900_000)
+    letter = parse_dead_letter(kept_key, kept_value, dead_letter_headers("t", 0, 0, "decode", "r" * 5_000) + headers)
+    assert letter.whole_bytes == len(key) + value
+    assert letter.reason == "r" * 1_000

@@ -145,6 +145,17 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
         TelemetrySettings.model_validate(wrong)
 
 
+def test_a_warning_of_aiokafka_is_told_once_of_its_kind(
+    capsys: pytest.CaptureFixture[str], restore_logging: None
+) -> None:
+    configure_logging(TelemetrySettings(log_format="json"))
+    for node in range(3):
+        logging.getLogger("aiokafka").warning("Unable to request metadata from node %s", node)
+        logging.getLogger("aiokafka.consumer").warning("Heartbeat failed for group %s", "g")
+    lines = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["Unable to request metadata from node 0", "Heartbeat failed for group g"]
+
+
 def test_a_broker_that_does_not_answer_is_told_once(capsys: pytest.CaptureFixture[str], restore_logging: None) -> None:
     configure_logging(TelemetrySettings())
     for _ in range(5):

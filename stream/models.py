@@ -22,7 +22,7 @@ from eddyline.stream.topics import Topics
 __all__ = [
     "Rows",
     "announce",
-    "evidence_begun",
+    "evidence_span",
     "load_model",
     "load_version",
     "manifest_of",
@@ -44,8 +44,8 @@ def announce(kafka: KafkaSettings, topics: Topics, manifest: Manifest) -> None:
         sent.get(timeout=patience_s(kafka))
 
 
-def evidence_begun(kafka: KafkaSettings, topics: Topics) -> bool:
-    """Whether a click was ever counted on these topics: item rows are given then.
+def evidence_span(kafka: KafkaSettings, topics: Topics) -> tuple[int, int]:
+    """The oldest offset of the evidence there is, and the end; an end above 0 says that item rows are given.
 
     Raises:
         BrokerUnreachable: Kafka does not answer.
@@ -54,7 +54,9 @@ def evidence_begun(kafka: KafkaSettings, topics: Topics) -> bool:
     consumer, partitions = open_consumer(kafka, topics.evidence)
     try:
         with kafka_errors(kafka):
-            return any(consumer.end_offsets(partitions).values())
+            (oldest,) = consumer.beginning_offsets(partitions).values()
+            (end,) = consumer.end_offsets(partitions).values()
+            return oldest, end
     finally:
         consumer.close()
 

@@ -124,7 +124,7 @@ def _announce(settings: ClientSettings, version: int, cause: Literal["promote", 
     import msgspec  # noqa: PLC0415
 
     from eddyline.model.checkpoint import ModelStore  # noqa: PLC0415
-    from eddyline.stream.models import announce, evidence_begun, load_model  # noqa: PLC0415
+    from eddyline.stream.models import announce, evidence_span, load_model  # noqa: PLC0415
     from eddyline.stream.topics import Topics  # noqa: PLC0415
 
     store, names = ModelStore(settings.model_store), Topics.of(settings.topics)
@@ -133,7 +133,14 @@ def _announce(settings: ClientSettings, version: int, cause: Literal["promote", 
     # Every worker would refuse a broken version, or one of other evidence.
     beside, dimension = (None, None) if used is None else _fitting(store, used)
     load_model(store, manifest, dimension, beside)
-    if used is None and not manifest.evidence_offset and evidence_begun(settings.kafka, names):
+    oldest, end = evidence_span(settings.kafka, names)
+    if manifest.evidence_offset < oldest:
+        raise EddylineError(
+            f"version {version} has counts up to offset {manifest.evidence_offset} of {names.evidence}, which is kept "
+            f"from {oldest} on: no worker could start with it; promote a newer version, and keep evidence longer "
+            "(topics.evidence_retention_days) than versions you may go back to"
+        )
+    if used is None and not manifest.evidence_offset and end:
         raise EddylineError(
             f"version {version} was made before its stream's first click, and {names.clicks} has had clicks without "
             "it: use it with a new topics.prefix, or promote a version of this stream"

@@ -95,7 +95,7 @@ def pretrain(
 
 def _check_unused(settings: Settings, store: ModelStore, *, offline: bool) -> None:
     """Raise if a stream has begun already: its items have their rows, and a first version would give others."""
-    from eddyline.stream.models import evidence_begun  # noqa: PLC0415
+    from eddyline.stream.models import evidence_span  # noqa: PLC0415
     from eddyline.stream.topics import Topics  # noqa: PLC0415
 
     if store.load_checkpoint("trainer") is not None:
@@ -104,7 +104,7 @@ def _check_unused(settings: Settings, store: ModelStore, *, offline: bool) -> No
             "stream: choose another model_store.name for a new one"
         )
     topics = Topics.of(settings.topics)
-    if not offline and evidence_begun(settings.kafka, topics):
+    if not offline and evidence_span(settings.kafka, topics)[1]:
         raise EddylineError(_begun(topics.evidence))
 
 
@@ -135,11 +135,11 @@ def _save(store: ModelStore, made: FirstModel) -> Manifest:
 
 
 def _announce(settings: Settings, store: ModelStore, manifest: Manifest) -> None:
-    from eddyline.stream.models import announce, evidence_begun  # noqa: PLC0415
+    from eddyline.stream.models import announce, evidence_span  # noqa: PLC0415
     from eddyline.stream.topics import Topics  # noqa: PLC0415
 
     topics = Topics.of(settings.topics)
-    if evidence_begun(settings.kafka, topics):  # while the model was trained
+    if evidence_span(settings.kafka, topics)[1]:  # while the model was trained
         raise EddylineError(f"version {manifest.version} is stored but not in use: {_begun(topics.evidence)}")
     announce(settings.kafka, topics, manifest)
     talk(f"version {manifest.version} is announced: workers and the trainer begin with it")

@@ -15,7 +15,7 @@ from eddyline.state.records import Click
 from eddyline.stream.cli import main
 from eddyline.stream.config import load_settings
 from eddyline.stream.kafka import KafkaSettings
-from eddyline.stream.models import evidence_begun
+from eddyline.stream.models import evidence_span
 from eddyline.stream.processes import Child
 from eddyline.stream.publish import publish
 from eddyline.stream.subscribe import Subscription
@@ -64,7 +64,8 @@ def test_workers_waiting_and_started_later_begin_with_the_pretrained_version(
     assert not any("refused" in log.read_text() for log in logs)
     assert {one.model_version for one in lists} >= {1}
     assert "fallback" not in {one.cause for one in lists}
-    assert evidence_begun(kafka, topics)
+    oldest, end = evidence_span(kafka, topics)
+    assert oldest == 0 < end
     assert main(["pretrain", str(tmp_path / "log.csv"), *flags, "--set", "model_store.name=other"]) == 1
     assert "is not empty: the stream has begun" in capsys.readouterr().err
 

@@ -47,6 +47,7 @@ def announced(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> list[Manife
     topic = [store.manifest(3)]
     monkeypatch.setattr("eddyline.stream.kafka.probe", lambda kafka, timeout_s: None)
     monkeypatch.setattr(models, "_announced", lambda settings: topic[-1] if topic else None)
+    monkeypatch.setattr("eddyline.stream.models.evidence_span", lambda kafka, topics: (7, 20))
     monkeypatch.setattr("eddyline.stream.models.announce", lambda kafka, topics, manifest: topic.append(manifest))
     return topic
 
@@ -116,11 +117,20 @@ def test_a_version_made_before_the_stream_is_not_promoted_into_one_that_has_begu
     made_before = msgspec.structs.replace(store.manifest(1), evidence_offset=0)
     monkeypatch.setattr(ModelStore, "manifest", lambda self, version: made_before)
     announced.clear()
-    for begun, code in ((True, 1), (False, 0)):
-        monkeypatch.setattr("eddyline.stream.models.evidence_begun", lambda kafka, topics, begun=begun: begun)
+    for end, code in ((5, 1), (0, 0)):
+        monkeypatch.setattr("eddyline.stream.models.evidence_span", lambda kafka, topics, end=end: (0, end))
         assert main(["model", "promote", "1"]) == code
-        assert ("before its stream's first click" in capsys.readouterr().err) == begun
+        assert ("before its stream's first click" in capsys.readouterr().err) == bool(end)
     assert [one.version for one in announced] == [1]
+
+
+def test_a_version_whose_evidence_is_gone_is_not_promoted(
+    announced: list[Manifest], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("eddyline.stream.models.evidence_span", lambda kafka, topics: (8, 20))
+    assert main(["model", "promote", "1"]) == 1
+    assert "counts up to offset 7 of eddyline.evidence.v1, which is kept from 8 on" in capsys.readouterr().err
+    assert len(announced) == 1
 
 
 def test_rollback_goes_to_what_the_version_in_use_was_trained_from(

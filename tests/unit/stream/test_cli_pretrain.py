@@ -35,7 +35,7 @@ def log(elsewhere: Path) -> str:
 def announced(monkeypatch: pytest.MonkeyPatch) -> list[Manifest]:
     """Stands in for the models topic, beside an empty evidence topic."""
     topic: list[Manifest] = []
-    monkeypatch.setattr("eddyline.stream.models.evidence_begun", lambda kafka, topics: False)
+    monkeypatch.setattr("eddyline.stream.models.evidence_span", lambda kafka, topics: (0, 0))
     monkeypatch.setattr("eddyline.stream.models.announce", lambda kafka, topics, manifest: topic.append(manifest))
     return topic
 
@@ -87,7 +87,7 @@ def test_without_kafka_the_way_out_is_named(
 def test_a_stream_that_has_begun_is_refused_before_training(
     log: str, announced: list[Manifest], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("eddyline.stream.models.evidence_begun", lambda kafka, topics: True)
+    monkeypatch.setattr("eddyline.stream.models.evidence_span", lambda kafka, topics: (0, 9))
     assert main(["pretrain", log, *QUICK]) == 1
     assert "eddyline.evidence.v1 is not empty" in capsys.readouterr().err
     assert ModelStore(ModelStoreSettings()).versions() == []
@@ -96,8 +96,8 @@ def test_a_stream_that_has_begun_is_refused_before_training(
 def test_a_stream_that_begins_while_training_keeps_its_own_model(
     log: str, announced: list[Manifest], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers = iter([False, True])
-    monkeypatch.setattr("eddyline.stream.models.evidence_begun", lambda kafka, topics: next(answers))
+    answers = iter([(0, 0), (0, 9)])
+    monkeypatch.setattr("eddyline.stream.models.evidence_span", lambda kafka, topics: next(answers))
     assert main(["pretrain", log, *QUICK]) == 1
     assert "version 1 is stored but not in use" in capsys.readouterr().err
     assert announced == []

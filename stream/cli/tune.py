@@ -10,7 +10,7 @@ import tomli_w
 from cyclopts import App, Parameter
 
 from eddyline.state.errors import ConfigurationError
-from eddyline.stream.cli.backtests import run_backtest, weighed
+from eddyline.stream.cli.backtests import on_one_core, run_backtest, weighed
 from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, logged_clicks
 from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
 from eddyline.stream.cli.output import print_json, talk
@@ -57,6 +57,7 @@ def tune(
     piece, _, length = metric.partition("@")
     if piece not in ("recall", "ndcg", "mrr") or not length.isdecimal() or not 1 <= int(length) <= 1000:
         raise ConfigurationError(f"--metric {metric}: want recall@K, ndcg@K or mrr@K, such as ndcg@20")
+    on_one_core()
     from eddyline.replay.backtest import BacktestSettings, outline  # noqa: PLC0415
     from eddyline.replay.tune import SPACE  # noqa: PLC0415
     from eddyline.replay.tune import tune as search  # noqa: PLC0415

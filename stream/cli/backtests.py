@@ -10,6 +10,8 @@ from eddyline.state.errors import ConfigurationError
 from eddyline.stream.cli.output import talk
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from eddyline.model.parts import Ablation
     from eddyline.replay.backtest import BacktestSettings, Progress
     from eddyline.replay.contender import Contender, Question
@@ -49,6 +51,7 @@ def run_backtest(
     without: Sequence[Ablation] = (),
     baselines: str = "none",
     drifts_ms: Sequence[int] = (),
+    tensorboard: Path | None = None,
 ) -> dict[str, Any]:
     """Backtest eddyline, and beside it what is asked for.
 
@@ -62,6 +65,7 @@ def run_backtest(
         without: parts of eddyline to leave out, each in a model of its own.
         baselines: `all` that are installed, `none`, `peers`, or names by commas.
         drifts_ms: event times at which the stream is known to change, ascending.
+        tensorboard: folder that the training steps of each eddyline are logged to.
 
     Raises:
         ConfigurationError: there is no such baseline, or it is not installed.
@@ -70,6 +74,7 @@ def run_backtest(
     from eddyline.replay.backtest import backtest  # noqa: PLC0415
     from eddyline.replay.contender import Question  # noqa: PLC0415
     from eddyline.replay.pipeline import Eddyline, PipelineSettings  # noqa: PLC0415
+    from eddyline.replay.tensorboard import board  # noqa: PLC0415
 
     question = Question(asked.k[-1], asked.new_only)
     services = PipelineSettings(
@@ -80,8 +85,12 @@ def run_backtest(
         settings.trainer.publish_examples,
         settings.worker.refresh_users,
     )
-    contenders: list[Contender] = [Eddyline(services, question, published=published, seed=asked.seed)]
-    contenders += [Eddyline(services, question, without=part, seed=asked.seed) for part in dict.fromkeys(without)]
+    eddylines = [Eddyline(services, question, published=published, seed=asked.seed)]
+    eddylines += [Eddyline(services, question, without=part, seed=asked.seed) for part in dict.fromkeys(without)]
+    if tensorboard is not None:
+        for one in eddylines:
+            one.on_step = board(tensorboard / one.name)
+    contenders: list[Contender] = [*eddylines]
     contenders += _rivals(baselines, question, asked.seed)
     return backtest(
         source, contenders, asked, settings.engine, settings.clicks, settings.counts, on_progress, drifts_ms

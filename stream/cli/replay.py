@@ -71,6 +71,9 @@ def replay(
     skip_bad: Annotated[
         bool, Parameter(help="Skip rows that cannot be read instead of stopping at the first.")
     ] = False,
+    tensorboard: Annotated[
+        Path | None, Parameter(help="Log eddyline's training steps to this folder, for TensorBoard.")
+    ] = None,
     html: Annotated[Path | None, Parameter(help="Write the report to this file.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None, Parameter(help="Two results written with --json, side by side; nothing is replayed.")
@@ -128,6 +131,7 @@ def replay(
             published=serve != "request",
             without=without,
             baselines=baselines,
+            tensorboard=tensorboard,
             drifts_ms=[change.at_ms for change in drift],
         )
     if skipped is not None:

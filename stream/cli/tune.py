@@ -41,6 +41,9 @@ def tune(
     journal: Annotated[
         Path | None, Parameter(help="File that keeps the trials; the same one goes on. Default: OUTPUT with .journal.")
     ] = None,
+    tensorboard: Annotated[
+        Path | None, Parameter(help="Log the training steps of each trial to this folder, for TensorBoard.")
+    ] = None,
     seed: Annotated[int, Parameter(help="Of the search and of the models.")] = 0,
     force: Annotated[bool, Parameter(help="Overwrite an existing settings file.")] = False,
     columns: LogColumns = DEFAULT_COLUMNS,
@@ -71,9 +74,10 @@ def tune(
     in_force = {leaf.key: leaf.value(settings) for leaf in leaves(type(settings)) if leaf.key in SPACE}
     with stages() as advance:
 
-        def evaluate(chosen: Mapping[str, Value]) -> float:
+        def evaluate(number: int, chosen: Mapping[str, Value]) -> float:
             tried = _with(options, chosen)
-            result = run_backtest(lambda: _clicks(log, columns, tried, clicks), tried, asked)
+            steps = tensorboard / f"trial-{number}" if tensorboard is not None else None
+            result = run_backtest(lambda: _clicks(log, columns, tried, clicks), tried, asked, tensorboard=steps)
             return float(result["models"]["eddyline"][metric])
 
         def told(number: int, score: float, best: float) -> None:

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +63,17 @@ def test_changes_after_the_end_are_not_told(capsys: pytest.CaptureFixture[str]) 
 def test_a_wrong_setting_of_the_made_up_stream(wrong: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"--stream {wrong.partition('=')[0]}=.*; a stream has clicks, users"):
         made_up(None, None, [wrong])
+
+
+def test_each_eddyline_logs_its_steps_to_a_folder_of_its_own(
+    capsys: pytest.CaptureFixture[str], scalars: Callable[[Path], dict[str, list[tuple[int, float]]]], tmp_path: Path
+) -> None:
+    steps = ("--set", "learner.batch=64", "--tensorboard", str(tmp_path))
+    replayed(capsys, "--baselines", "none", "--without", "replay", *steps)
+    whole, without = (scalars(tmp_path / name) for name in ("eddyline", "eddyline-without-replay"))
+    assert len(whole["loss/score"]) == len(without["loss/score"]) > 0
+    assert whole["loss/replayed"][-1][1] > 0
+    assert {value for _, value in without["loss/replayed"]} == {0}
 
 
 def test_all_baselines_are_those_that_are_installed(

@@ -86,24 +86,23 @@ def make(runs: Iterable[Run], folder: Path, jobs: int, *, again: bool = False) -
                 except (OSError, ValueError, subprocess.CalledProcessError) as error:
                     failed.append(name)
                     _say(f"{name} FAILED: {error}; {folder / name}.log has what it said")
-            under_way = [name for future, name in running.items() if future.running()]
-            if under_way:
-                _say(f"{len(todo) - len(running)} of {len(todo)} done; under way: {', '.join(under_way)}")
+            under_way = ", ".join(name for future, name in running.items() if future.running())
+            _say(f"{len(todo) - len(running)} of {len(todo)} done" + (f"; under way: {under_way}" if under_way else ""))
     return results, failed
 
 
 def _make(run: Run, folder: Path) -> dict[str, Any]:
-    start = time.monotonic()
+    start, key = time.monotonic(), run.key()
     _say(f"{run.name} begins")
     place = folder / run.name
     command = [sys.executable, "-m", "eddyline.stream.cli", *run.arguments, "--html", f"{place}.html"]
-    made, key = Path(f"{place}.made"), Path(f"{place}.key")
+    made, kept = Path(f"{place}.made"), Path(f"{place}.key")
     with made.open("wb") as out, Path(f"{place}.log").open("wb") as said:
         subprocess.run(command, check=True, stdout=out, stderr=said)
     result: dict[str, Any] = json.loads(made.read_text())
-    key.unlink(missing_ok=True)
+    kept.unlink(missing_ok=True)
     made.replace(f"{place}.json")
-    key.write_text(run.key())
+    kept.write_text(key)
     _say(f"{run.name} is done after {time.monotonic() - start:,.0f} s")
     return result
 
@@ -140,4 +139,5 @@ def _hash(log: Path) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")  # in one piece: several threads say things
+    sys.stderr.flush()

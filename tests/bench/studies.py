@@ -103,8 +103,8 @@ class Daily:
             ways = {
                 "learning online since the warm-up": (scored, whole["models"]["eddyline"][METRIC]),
                 "frozen since the warm-up": (scored, whole["models"]["eddyline-without-online"][METRIC]),
-                f"trained from scratch {days} times, frozen in between": self._mean(results, "eddyline-without-online"),
-                f"trained from scratch {days} times, learning online in between": self._mean(results, "eddyline"),
+                f"trained from scratch ({days} ×), frozen in between": self._mean(results, "eddyline-without-online"),
+                f"trained from scratch ({days} ×), learning online in between": self._mean(results, "eddyline"),
             }
             rows = [(what, f"{clicks:,}", f"{value:.4f}") for what, (clicks, value) in ways.items()]
         note = "The counts are live in all. Training from scratch is at the end of the warm-up and each midnight."

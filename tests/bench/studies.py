@@ -258,28 +258,45 @@ class Refresh:
         ]
 
     def _figures(self, results: Results, log: Log) -> dict[str, tuple[float, float, float]]:
-        """NDCG@20 of the published lists, of those asked for, and the ratio, by policy."""
-        found = {policy: results[name]["models"]["eddyline"] for policy, name in self._names(log) if name in results}
-        return {
-            policy: (figures["published"][METRIC], figures[METRIC], figures["published"][METRIC] / figures[METRIC])
-            for policy, figures in found.items()
-        }
+        """NDCG@20 of the published lists, of those asked for, and of these but for users without any, by policy.
+
+        A user who never clicked has no list on the topic, whatever the policy.
+        """
+        found = {policy: results[name] for policy, name in self._names(log) if name in results}
+        figures: dict[str, tuple[float, float, float]] = {}
+        for policy, result in found.items():
+            ours = result["models"]["eddyline"]
+            unknown = ours["by"]["activity"]["0"]
+            without = unknown["clicks"] * unknown[METRIC] / result["data"]["scored_clicks"]
+            figures[policy] = (ours["published"][METRIC], ours[METRIC], ours[METRIC] - without)
+        return figures
 
     def sheet(self, results: Results) -> Sheet:
         """Each policy on each log."""
         rows = [
-            (log.name, policy, f"{published:.4f}", f"{request:.4f}", f"{ratio:.3f}")
+            (
+                log.name,
+                policy,
+                f"{published:.4f}",
+                f"{request:.4f}",
+                f"{published / request:.3f}",
+                f"{published / listed:.3f}",
+            )
             for log, _ in self.logs
-            for policy, (published, request, ratio) in self._figures(results, log).items()
+            for policy, (published, request, listed) in self._figures(results, log).items()
         ]
-        note = "Lists are made anew at each click of their user and with a new version, for recently active users."
-        columns = ("log", "a version after, lists of", "published", "request", "ratio")
+        note = (
+            "Lists are made anew at each click of their user, and with a new version for recently active users. A user "
+            "who never clicked has none on the topic: the last column leaves these users out."
+        )
+        columns = ("log", "a version after, lists of", "published", "request", "ratio", "ratio, users with a list")
         return Sheet("Published against request, NDCG@20", columns, rows, note)
 
     def goals(self, results: Results) -> Iterator[Goal]:
         """Some policy is to keep nine tenths."""
         for log, _ in self.logs:
-            ratios = {policy: ratio for policy, (*_, ratio) in self._figures(results, log).items()}
+            found = self._figures(results, log)
+            ratios = {policy: published / request for policy, (published, request, _) in found.items()}
             if ratios:
                 best = max(ratios, key=ratios.__getitem__)
                 got = f"{ratios[best]:.3f} × ({best})"

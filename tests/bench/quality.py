@@ -21,7 +21,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parent))
 
 from goals import METRIC, Goal, Log, cold_start, goals
-from runs import ROOT, Results, Run, make
+from runs import ROOT, Results, Run, kept, make
 from sheets import Sheet
 from studies import Curve, Daily, Refresh, Returning, Study
 
@@ -145,18 +145,23 @@ def main(words: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="make quality ARGS=…", description=__doc__.partition("\n")[0])
     parser.add_argument("--limit", type=int, help="clicks of each log")
-    parser.add_argument("--only", nargs="+", metavar="RUN", help="runs whose name begins so; the others as they are")
+    parser.add_argument(
+        "--only", nargs="+", metavar="RUN", help="make runs whose name begins so; others are read if there"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each; default 2")
     parser.add_argument("--again", action="store_true", help="make results again that are there")
     parser.add_argument("--list", action="store_true", help="only list the runs")
     asked = parser.parse_args(words)
     plan = Plan(Path(os.environ.get("EDDYLINE_LOGS", ROOT.parent / "shared" / "data")), asked.limit)
-    runs = [run for run in plan.runs() if not asked.only or run.name.startswith(tuple(asked.only))]
+    planned = list(plan.runs())
+    runs = [run for run in planned if not asked.only or run.name.startswith(tuple(asked.only))]
     if asked.list:
         for run in sorted(runs, key=lambda run: -run.minutes):
             print(f"{run.minutes:4.0f} min  {run.name}: eddyline {' '.join(run.arguments)}")
         return 0
     results, failed = make(runs, OUT, asked.jobs, again=asked.again)
+    others = {run.name: kept(run, OUT) for run in planned if run not in runs}
+    results |= {name: result for name, result in others.items() if result is not None}
     console = Console(width=None if sys.stdout.isatty() else 250)
     sheets = [sheet for sheet in plan.sheets(results) if sheet.rows]
     for sheet in sheets:

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Results", "Run", "make"]
+__all__ = ["Results", "Run", "kept", "make"]
 
 ROOT = Path(__file__).parents[2]
 SAY_EVERY_S = 60
@@ -69,8 +69,8 @@ def make(runs: Iterable[Run], folder: Path, jobs: int, *, again: bool = False) -
     results: Results = {}
     todo = []
     for run in sorted(runs, key=lambda run: -run.minutes):
-        if not again and (kept := _kept(run, folder)) is not None:
-            results[run.name] = kept
+        if not again and (there := kept(run, folder)) is not None:
+            results[run.name] = there
         else:
             todo.append(run)
     _say(f"{len(results)} results are there, {len(todo)} runs to make, {jobs} at a time")
@@ -96,18 +96,19 @@ def _make(run: Run, folder: Path) -> dict[str, Any]:
     _say(f"{run.name} begins")
     place = folder / run.name
     command = [sys.executable, "-m", "eddyline.stream.cli", *run.arguments, "--html", f"{place}.html"]
-    made, kept = Path(f"{place}.made"), Path(f"{place}.key")
+    made, key_file = Path(f"{place}.made"), Path(f"{place}.key")
     with made.open("wb") as out, Path(f"{place}.log").open("wb") as said:
         subprocess.run(command, check=True, stdout=out, stderr=said)
     result: dict[str, Any] = json.loads(made.read_text())
-    kept.unlink(missing_ok=True)
+    key_file.unlink(missing_ok=True)
     made.replace(f"{place}.json")
-    kept.write_text(key)
+    key_file.write_text(key)
     _say(f"{run.name} is done after {time.monotonic() - start:,.0f} s")
     return result
 
 
-def _kept(run: Run, folder: Path) -> dict[str, Any] | None:
+def kept(run: Run, folder: Path) -> dict[str, Any] | None:
+    """The result of a run that the folder holds; None if there is none, or of other code, settings, flags or log."""
     result, key = (folder / f"{run.name}.{kind}" for kind in ("json", "key"))
     if not (result.exists() and key.exists() and key.read_text() == run.key()):
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -40,9 +41,10 @@ class Study(Protocol):
         """Which goals hold."""
 
 
-def times_ms(log: Path, limit: int | None) -> list[int]:
+@cache
+def times_ms(log: Path, limit: int | None) -> tuple[int, ...]:
     """Time of each click of a log, in order."""
-    return [click.ts_ms for click in read_log(log, limit=limit)]
+    return tuple(click.ts_ms for click in read_log(log, limit=limit))
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,6 @@ class Refresh:
 
     POLICIES: ClassVar = {
         "never": ("worker.refresh_users=0",),
-        "256 examples, 2,000 users": ("trainer.publish_examples=256",),
         "256 examples, 20,000 users": ("trainer.publish_examples=256", "worker.refresh_users=20000"),
     }
 

@@ -34,11 +34,11 @@ OF_ALL = ("neural",)
 """What is left out on the whole of the largest log; everything is on its first clicks."""
 
 LOGS = (
-    Log("deskdrop", "deskdrop", "all", ABLATIONS, 20, lead=1.45, neural=0.998),
-    Log("online-retail", "online-retail", "all", OF_ALL, 60, lead=1.25, neural=1.015, significant=True),
-    Log("online-retail-100k", "online-retail", "all", ABLATIONS, 20, rows=FIRST, baselines=False),
-    Log("yoochoose-100k", "yoochoose-100k", "all", ABLATIONS, 20, lead=1.10, neural=0.998),
-    Log("movietweetings-100k", "movietweetings-100k", "new", ABLATIONS, 25, lead=1.05, neural=0.998),
+    Log("deskdrop", "deskdrop", "all", ABLATIONS, 11, lead=1.45, neural=0.998),
+    Log("online-retail", "online-retail", "all", OF_ALL, 22, lead=1.25, neural=1.015, significant=True),
+    Log("online-retail-100k", "online-retail", "all", ABLATIONS, 7, rows=FIRST, baselines=False),
+    Log("yoochoose-100k", "yoochoose-100k", "all", ABLATIONS, 13, lead=1.10, neural=0.998),
+    Log("movietweetings-100k", "movietweetings-100k", "new", ABLATIONS, 18, lead=1.05, neural=0.998),
 )
 MADE_UP = Log("made-up", "", "all", ABLATIONS, 5, neural=0.998)
 
@@ -68,7 +68,7 @@ class Plan:
             ),
         ]
         if "yoochoose-100k" in names:
-            self.studies.append(Daily(self._path("yoochoose-100k"), "yoochoose-100k", 3, limit))
+            self.studies.append(Daily(self._path("yoochoose-100k"), "yoochoose-100k", 2, limit))
 
     def _path(self, file: str) -> Path:
         return self._folder / f"{file}.csv.gz"

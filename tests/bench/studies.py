@@ -143,13 +143,13 @@ class Curve:
         flags = (*ALONE, "--without", "neural")
         made_up = min(self.MADE_UP, self.limit or self.MADE_UP)
         size = ("--stream", "users=30000", "--stream", "items=5000", "--stream", "topics=50", "--stream", "drift=none")
-        runs = [Run("curve-made-up", None, ("--clicks", str(made_up), "--warmup", "0.9", *size, *flags), 30)]
+        runs = [Run("curve-made-up", None, ("--clicks", str(made_up), "--warmup", "0.9", *size, *flags), 33)]
         if self.log is not None:
             times = times_ms(self.log, self.limit)
             points = [round(point * len(times) / self.OF) for point in self.POINTS]
             until = points[-1]
             limited = ("--limit", str(self.limit)) if self.limit else ()
-            for point, minutes in zip(points, (3, 5, 10), strict=True):
+            for point, minutes in zip(points, (2, 3, 6), strict=True):
                 dates = ("--from", to_iso(times[until - point]), "--warmup", to_iso(times[until]))
                 runs.append(Run(f"curve-{point}", self.log, (*dates, *limited, *flags), minutes))
         return runs

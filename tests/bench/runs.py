@@ -85,7 +85,7 @@ def make(runs: Iterable[Run], folder: Path, jobs: int, *, again: bool = False) -
                     results[name] = one.result()
                 except (OSError, ValueError, subprocess.CalledProcessError) as error:
                     failed.append(name)
-                    _say(f"{name} FAILED: {error}; {folder / name}.log has what it said")
+                    _say(f"{name} FAILED; {folder / name}.log has what it said: {error}")
             under_way = ", ".join(name for future, name in running.items() if future.running())
             _say(f"{len(todo) - len(running)} of {len(todo)} done" + (f"; under way: {under_way}" if under_way else ""))
     return results, failed
@@ -98,7 +98,7 @@ def _make(run: Run, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "eddyline.stream.cli", *run.arguments, "--html", f"{place}.html"]
     made, key_file = Path(f"{place}.made"), Path(f"{place}.key")
     with made.open("wb") as out, Path(f"{place}.log").open("wb") as said:
-        subprocess.run(command, check=True, stdout=out, stderr=said)
+        subprocess.run(command, check=True, stdout=out, stderr=said, env=_environment())
     result: dict[str, Any] = json.loads(made.read_text())
     key_file.unlink(missing_ok=True)
     made.replace(f"{place}.json")
@@ -116,11 +116,16 @@ def kept(run: Run, folder: Path) -> dict[str, Any] | None:
     return found
 
 
+def _environment() -> dict[str, str]:
+    """This one, but for the folder of the logs, which is no setting and would be refused as an unknown one."""
+    return {name: value for name, value in os.environ.items() if name != "EDDYLINE_LOGS"}
+
+
 @cache
 def _code() -> str:
     """A hash of what is run, and with which settings."""
     files = sorted(file for part in ("state", "model", "replay", "stream") for file in (ROOT / part).rglob("*.py"))
-    settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("EDDYLINE_"))
+    settings = sorted((name, value) for name, value in _environment().items() if name.startswith("EDDYLINE_"))
     packages = [_version(name) for name in ("torch", "numpy", "numba", "pandas", "implicit", "rtrec")]
     config = Path("eddyline.toml")
     read: Sequence[bytes] = [file.read_bytes() for file in (*files, *([config] if config.exists() else []))]

@@ -44,8 +44,9 @@ class Replays:
         self.fails = fails
         self.commands: list[list[str]] = []
 
-    def __call__(self, command: list[str], *, stdout: Any, **_: Any) -> None:
+    def __call__(self, command: list[str], *, stdout: Any, env: dict[str, str], **_: Any) -> None:
         self.commands.append(command)
+        assert "EDDYLINE_LOGS" not in env  # it is no setting
         if self.fails and f"{self.fails}.html" in command[-1]:
             raise subprocess.CalledProcessError(1, command)
         stdout.write(json.dumps(self.result).encode())

@@ -47,9 +47,12 @@ bench: $(INSTALLED)
 quality: $(INSTALLED)
 	@$(BIN)/python tests/bench/quality.py $(ARGS)
 
+# The peers need an older pandas than everything else, so their extra is locked in a file of its own.
+LOCK := $(BIN)/uv pip compile --quiet --universal --no-header --no-annotate pyproject.toml
+
 lock:
-	@$(BIN)/uv pip compile --quiet --universal --upgrade --no-header --no-annotate \
-		pyproject.toml --group dev --output-file constraints.txt
+	@$(LOCK) --upgrade --group dev --extra s3 --extra gcs --extra tune --extra tensorboard --output-file constraints.txt
+	@$(LOCK) --upgrade --extra peers --output-file constraints-peers.txt
 
 clean:
 	@rm -rf $(VENV) build *.egg-info

@@ -25,7 +25,7 @@ from eddyline.model.counts import CountsSettings
 from eddyline.model.dense import DENSE
 from eddyline.model.engine import EngineSettings
 from eddyline.replay.contender import Answers, BlockContender, Contender, TickContender, WarmUp, joined
-from eddyline.replay.metrics import Groups, Scores, compare
+from eddyline.replay.metrics import Groups, Scores, SinceDrift, compare
 from eddyline.replay.outline import BacktestSettings, Outline, Source, outline
 from eddyline.replay.ticks import MOST, Block, Stream, blocks
 from eddyline.state.records import Click
@@ -48,6 +48,7 @@ class _Entry:
     contender: Contender
     scores: Scores
     seconds: float = 0.0
+    warm_up_s: float = 0.0
     retention: list[dict[str, Any]] = field(default_factory=list)
 
     @contextmanager
@@ -66,6 +67,7 @@ def backtest(
     weights: ClickSettings,
     counts: CountsSettings,
     on_progress: Progress = lambda text, done, total, recall: None,
+    drifts_ms: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Run every model over the log.
 
@@ -77,6 +79,7 @@ def backtest(
         weights: of the kinds.
         counts: how much is counted.
         on_progress: told how far it is.
+        drifts_ms: event times at which the stream is known to change, ascending.
 
     Returns:
         `data` and `models` of the report.
@@ -85,7 +88,7 @@ def backtest(
         EddylineError: the log cannot be used.
     """
     found = outline(source, settings)
-    run = _Run(contenders, settings, Stream(engine, weights, counts), found, on_progress)
+    run = _Run(contenders, settings, Stream(engine, weights, counts), found, on_progress, drifts_ms)
     run.over(source())
     return {"data": run.data(), "models": run.figures()}
 
@@ -100,6 +103,7 @@ class _Run:
         stream: Stream,
         found: Outline,
         on_progress: Progress,
+        drifts_ms: Sequence[int],
     ) -> None:
         self._settings = settings
         self._stream = stream
@@ -113,6 +117,7 @@ class _Run:
         self._window = -1
         self._by_tick = [(e, e.contender) for e in self._entries if isinstance(e.contender, TickContender)]
         self._pending: list[Any] = []  # read, not counted yet: blocks, or ticks if anybody goes by ticks
+        self._since_drift = SinceDrift(drifts_ms)
         self._edges = np.zeros((settings.windows, 2), np.int64)  # first and last time of each window
 
     def over(self, clicks: Iterable[Click]) -> None:
@@ -125,11 +130,13 @@ class _Run:
             self._count()
             self._on_progress("counting clicks", self._done, counted, None)
         for entry in self._entries:
-            entry.contender.train(self._past(), self._trained(entry.contender.name))
+            with entry.timed():
+                entry.contender.train(self._past(), self._trained(entry.contender.name))
         self._ask(_first(source, warm_up - counted), "fitting", warm_up - counted, scored=False)
         for entry in self._entries:
-            entry.contender.settle(self._past(), self._trained(entry.contender.name))
-            entry.seconds = 0.0
+            with entry.timed():
+                entry.contender.settle(self._past(), self._trained(entry.contender.name))
+            entry.warm_up_s, entry.seconds = entry.seconds, 0.0
         self._users, self._items = [], []
         self._ask(source, "asking", self._found.clicks - warm_up, scored=True)
 
@@ -145,8 +152,10 @@ class _Run:
             if scored:
                 self._begin(window, block)
             answers = self._answer(block)
+            since_drift = self._since_drift(block.clicks.ts_ms)
             if scored:
-                groups, chosen = Groups(block, self._stream.first_ms, window, self._head), self._chosen(block)
+                groups = Groups(block, self._stream.first_ms, window, self._head, since_drift)
+                chosen = self._chosen(block)
                 for entry, given in zip(self._entries, answers, strict=True):
                     entry.scores.add(given, groups, chosen, self._stream.counts)
             self._on_progress(text, self._done - begun, total, self._recall() if scored else None)
@@ -257,6 +266,7 @@ class _Run:
                 "chosen": dict(entry.contender.chosen),
                 "retention": entry.retention[-1]["recall@20"] if entry.retention else None,
                 "retention_windows": entry.retention,
+                "warm_up_s": entry.warm_up_s,
                 "events_per_s": (self._found.clicks - self._found.warm_up) / max(1e-9, entry.seconds),
                 "against": {
                     other.contender.name: {

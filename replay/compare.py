@@ -87,7 +87,7 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, dict[s
 
 def _figures(figures: Figures) -> dict[str, float | None]:
     named = {name: figures[name] for name in figures.model_extra or {} if "@" in name}
-    named |= {name: getattr(figures, name) for name in ("log_loss", "retention", "events_per_s")}
+    named |= {name: getattr(figures, name) for name in ("log_loss", "retention", "events_per_s", "warm_up_s")}
     held = figures.published
     return named | {f"published {name}": held[name] for name in (held.model_extra or {} if held else {}) if held}
 

@@ -22,13 +22,15 @@ from eddyline.model.ranking import PARTS
 from eddyline.replay.contender import Answers
 from eddyline.replay.ticks import Block
 
-__all__ = ["ACTIVITY", "ITEM_AGE", "Groups", "Scores", "compare", "gains"]
+__all__ = ["ACTIVITY", "ITEM_AGE", "Groups", "Scores", "SinceDrift", "compare", "gains"]
 
 BUCKETS = 1000
 DRAWS = 2000
 _DAY_MS = 86_400_000
 ACTIVITY = ("0", "1-4", "5-19", "20+")
 ITEM_AGE = ("unseen", "< 1 day", "1-7 days", "> 7 days")
+AFTER_DRIFT = 500
+SINCE_DRIFT = (f"first {AFTER_DRIFT} clicks", "later")
 _PIECES = ("recall", "ndcg", "mrr")
 
 
@@ -39,6 +41,34 @@ def gains(rank: npt.NDArray[np.int32], k: int) -> npt.NDArray[np.float64]:
     return np.stack([hit.astype(np.float64), hit / np.log2(1 + at), hit / at], axis=1)
 
 
+class SinceDrift:
+    """Counts the clicks since the stream last changed.
+
+    Args:
+        drifts_ms: event times of the changes, ascending.
+    """
+
+    def __init__(self, drifts_ms: Sequence[int]) -> None:
+        self._drifts_ms = np.array(drifts_ms, np.int64)
+        self._passed = 0
+        self._since = -1
+
+    def __call__(self, ts_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many clicks came between the newest change and each of these ones, −1 before any, (B,).
+
+        Args:
+            ts_ms: times of the clicks that come next, ascending, (B,).
+        """
+        passed = np.append(self._passed, np.searchsorted(self._drifts_ms, ts_ms, side="right"))
+        place = np.arange(len(ts_ms))
+        begun = np.maximum.accumulate(np.where(np.diff(passed) > 0, place, -1))  # place of the first click after it
+        going = self._since + 1 + place if self._passed else np.full(len(ts_ms), -1)
+        since: npt.NDArray[np.int64] = np.where(begun >= 0, place - begun, going)
+        if len(since):
+            self._passed, self._since = int(passed[-1]), int(since[-1])
+        return since
+
+
 class Groups:
     """In which groups the clicks of a block are; the same for every model.
 
@@ -47,11 +77,12 @@ class Groups:
         first_ms: time of the first click on each item of the catalogue, (I,).
         window: which window of the counted clicks, (B,).
         head: which items are the most clicked ones; others may be newer, (I,).
+        since_drift: clicks since the stream last changed, −1 where it did not yet, (B,).
 
     Attributes:
         window: which window of the counted clicks, (B,).
         bucket: which bucket of users, (B,).
-        by: name of a division to each click's group in it, (B,).
+        by: name of a division to each click's group in it, −1 for none, (B,).
     """
 
     def __init__(
@@ -60,6 +91,7 @@ class Groups:
         first_ms: npt.NDArray[np.int64],
         window: npt.NDArray[np.int64],
         head: npt.NDArray[np.bool_],
+        since_drift: npt.NDArray[np.int64],
     ) -> None:
         row, known = np.maximum(block.target, 0), block.target >= 0
         age_ms = block.clicks.ts_ms - np.append(first_ms, 0)[row]
@@ -71,10 +103,16 @@ class Groups:
             "popularity": np.where(
                 known & (row < len(head)) & np.append(head, False)[np.minimum(row, len(head))], 0, 1
             ),
+            "drift": np.where(since_drift < 0, -1, since_drift >= AFTER_DRIFT),
         }
 
 
-DIVISIONS: Mapping[str, Sequence[str]] = {"activity": ACTIVITY, "item age": ITEM_AGE, "popularity": ("head", "tail")}
+DIVISIONS: Mapping[str, Sequence[str]] = {
+    "activity": ACTIVITY,
+    "item age": ITEM_AGE,
+    "popularity": ("head", "tail"),
+    "drift": SINCE_DRIFT,
+}
 
 
 class Scores:
@@ -150,7 +188,9 @@ class Scores:
             "sources": dict(zip(PARTS, (self._sources / size).tolist(), strict=True)) if size else None,
             "windows": self._rows(self._by_window),
             "by": {
-                name: dict(zip(groups, self._rows(self._by[name]), strict=True)) for name, groups in DIVISIONS.items()
+                name: dict(zip(groups, self._rows(self._by[name]), strict=True))
+                for name, groups in DIVISIONS.items()
+                if self._by[name].clicks.any()
             },
         }
 
@@ -178,8 +218,10 @@ class _Sums:
         self.clicks = np.zeros(groups)
 
     def add(self, group: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:
-        np.add.at(self.values, group, values)
-        np.add.at(self.clicks, group, 1.0)
+        """Add values, (B, …), to their groups, (B,); a group of −1 is none."""
+        some = group >= 0
+        np.add.at(self.values, group[some], values[some])
+        np.add.at(self.clicks, group[some], 1.0)
 
     def total(self) -> npt.NDArray[np.float64]:
         """Means over everything."""

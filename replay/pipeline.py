@@ -24,6 +24,7 @@ from eddyline.model.model import Model, untrained_model
 from eddyline.model.parts import Ablation, Part
 from eddyline.replay.contender import Answers, Progress, Question, WarmUp
 from eddyline.replay.pretrain import ClickLog, PretrainSettings, pretrain
+from eddyline.replay.tensorboard import OnStep
 from eddyline.replay.ticks import Block, RowTable, UserTable
 from eddyline.state.errors import EddylineError
 from eddyline.state.evidence import Evidence
@@ -100,6 +101,9 @@ class Eddyline:
         published: whether the lists on the topic are followed too; it takes twice the time.
         without: what is left out.
         seed: of everything drawn.
+
+    Attributes:
+        on_step: told after each step of the learner.
     """
 
     def __init__(
@@ -119,6 +123,7 @@ class Eddyline:
         if without == "replay":
             self._learning = self._learning.model_copy(update={"replayed": 0})
         self._seed = seed
+        self.on_step: OnStep | None = None
         ranking = settings.engine.ranking.model_copy(
             update={"length": question.length, "exclude_seen": question.exclude_seen, "reasons": 0}
         )
@@ -221,7 +226,9 @@ class Eddyline:
         if not self._settled and (old := side_by_side(self._waiting, self._counts, learner.encoder_id)):
             remember(self._old, old.seen)
         if self._online or not self._settled:
-            learner.learn(self._waiting, self._counts)
+            losses = learner.learn(self._waiting, self._counts)
+            if losses is not None and self.on_step is not None:
+                self.on_step(learner, self._waiting, losses)
             self._since_refresh += sum(len(one) for one in self._waiting)
         self._waiting = []
 

@@ -24,6 +24,7 @@ DIVISIONS = {
     "activity": "Clicks that the user had made before",
     "item age": "Age of the clicked item",
     "popularity": "Popularity of the clicked item: head is the most clicked tenth of the catalogue",
+    "drift": "Clicks since the stream last changed",
 }
 
 

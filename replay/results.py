@@ -117,6 +117,7 @@ class Figures(Measured):
     retention: Figure = None
     retention_windows: list[Remembered] | None = None
     events_per_s: Figure = None
+    warm_up_s: Figure = None
     chosen: dict[str, Any] | None = None
     published: Measured | None = None
     sources: dict[str, Figure] | None = None

@@ -42,7 +42,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eddyline.state.records import Click
 
-__all__ = ["SyntheticSettings", "synthetic_clicks"]
+__all__ = ["Change", "SyntheticSettings", "changes", "synthetic_clicks"]
 
 _Ints = NDArray[np.int64]
 _Floats = NDArray[np.float64]
@@ -87,6 +87,20 @@ class SyntheticSettings(BaseModel):
     start_ms: int = Field(1_704_067_200_000, gt=0, description="time of the start, milliseconds since 1970, UTC")
 
 
+class Change(NamedTuple):
+    """A moment at which a made-up stream changes.
+
+    Attributes:
+        click: number of the first click after it, from 0.
+        at_ms: time of that click.
+        what: the change, in words.
+    """
+
+    click: int
+    at_ms: int
+    what: str
+
+
 class _World(NamedTuple):
     """What does not change while the stream runs; items are numbered topic by topic."""
 
@@ -106,6 +120,29 @@ def synthetic_clicks(settings: SyntheticSettings | None = None) -> Iterator[Clic
     """
     settings = settings or SyntheticSettings()
     return islice(_ordered(settings), settings.clicks)
+
+
+def changes(settings: SyntheticSettings) -> list[Change]:
+    """When a made-up stream changes, in order; nothing for one that never does, or changes all the time.
+
+    Sessions overlap, so a few clicks near a change are still, or already, of the other side.
+    """
+    if settings.drift == "abrupt":
+        found = {round(settings.drift_at * settings.clicks): "tastes and popularity change for good"}
+    elif settings.drift == "returning":
+        numbers = range(settings.regime_clicks, settings.clicks, settings.regime_clicks)
+        found = {number: _regime(turn) for turn, number in enumerate(numbers, 1)}
+    else:
+        return []
+    return [
+        Change(number, click.ts_ms, found[number])
+        for number, click in enumerate(synthetic_clicks(settings))
+        if number in found
+    ]
+
+
+def _regime(turn: int) -> str:
+    return "a second regime begins" if turn == 1 else f"the {'second' if turn % 2 else 'first'} regime returns"
 
 
 def _ordered(settings: SyntheticSettings) -> Iterator[Click]:

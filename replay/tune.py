@@ -8,6 +8,7 @@ gone on with (TPE: Bergstra et al., NeurIPS 2011).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["SPACE", "Among", "Between", "Tuned", "tune"]
 
 Value = float | int
-Evaluate = Callable[[Mapping[str, Value]], float]
-"""A score for settings by `section.key`; higher is better."""
+Evaluate = Callable[[int, Mapping[str, Value]], float]
+"""A score for the trial of this number, from 1, with settings by `section.key`; higher is better."""
 
 
 class Between(NamedTuple):
@@ -81,7 +82,7 @@ def tune(
     """Search until the journal holds `trials` finished trials.
 
     Args:
-        evaluate: scores settings.
+        evaluate: scores trials.
         defaults: the settings in force, tried first.
         trials: how many in all, those in the journal included.
         journal: file that keeps them.
@@ -112,13 +113,13 @@ def tune(
     if not study.trials:
         study.enqueue_trial(dict(defaults))
     while (finished := len(_finished(study))) < trials:
-        study.optimize(lambda trial: _try(trial, evaluate), n_trials=1)
+        study.optimize(lambda trial: _try(trial, partial(evaluate, finished + 1)), n_trials=1)
         on_trial(finished + 1, study.trials[-1].value or 0.0, study.best_value)
     first = min(_finished(study), key=lambda trial: trial.number)
     return Tuned(study.best_params, study.best_value, first.value or 0.0, finished)
 
 
-def _try(trial: Trial, evaluate: Evaluate) -> float:
+def _try(trial: Trial, evaluate: Callable[[Mapping[str, Value]], float]) -> float:
     chosen: dict[str, Value] = {}
     for name, space in SPACE.items():
         if isinstance(space, Between):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["TrainerSettings", "WorkerSettings"]
@@ -32,3 +34,4 @@ class TrainerSettings(BaseModel):
     checkpoint_every_s: float = Field(30.0, gt=0, description="Time between two checkpoints")
     commit_interval_s: float = Field(1.0, gt=0, description="Time between commits of offsets")
     window: int = Field(5_000, ge=100, description="Newest examples that the online metrics speak of")
+    tensorboard: Path | None = Field(None, description="Folder that each training step is logged to for TensorBoard")

@@ -15,6 +15,7 @@ import structlog
 import torch
 
 from eddyline.model.checkpoint import Manifest, ModelStore
+from eddyline.replay.tensorboard import need_tensorboard
 from eddyline.state.errors import EddylineError
 from eddyline.state.examples import Examples
 from eddyline.stream.config import Settings
@@ -301,6 +302,8 @@ def run(settings: Settings) -> None:
         EddylineError: it cannot go on; the message says why.
     """
     torch.set_num_threads(1)  # at these sizes more threads are slower
+    if settings.trainer.tensorboard:
+        need_tensorboard()
     wait_for_broker(settings.kafka, None, _log.warning)
     require_topics(settings.kafka, settings.topics)
     (settings.state.folder / "trainer").mkdir(parents=True, exist_ok=True)

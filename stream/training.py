@@ -22,6 +22,7 @@ from eddyline.model.learner import Learner
 from eddyline.model.model import Model
 from eddyline.model.versions import counts_from_arrays, counts_to_arrays, model_from_arrays, model_to_arrays
 from eddyline.replay.pretrain import ClickLog, pretrain
+from eddyline.replay.tensorboard import board
 from eddyline.state.errors import EddylineError
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
@@ -65,6 +66,7 @@ class Training:
         self.current: Model | None = None
         self.learner: Learner | None = None
         self._acceptance = Acceptance(settings.acceptance)
+        self._board = board(settings.trainer.tensorboard) if settings.trainer.tensorboard else None
         self._users: list[np.ndarray[Any, np.dtype[np.uint64]]] = []
         self._items: list[np.ndarray[Any, np.dtype[np.uint64]]] = []
         self.gathered = 0
@@ -129,6 +131,8 @@ class Training:
             learned = sum(len(examples) for examples in batch)
             self._acceptance.score(losses.score, current, learned)
             self._losses.append(losses.score)
+            if self._board is not None:
+                self._board(learner, batch, losses)
             self._since_publish += learned
             self._trained_until_ms = time.time_ns() // 1_000_000
         self.examples_offset = self._pending[-1][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -130,3 +131,17 @@ def make_evidence() -> Callable[..., Evidence]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def scalars() -> Callable[[Path], dict[str, list[tuple[int, float]]]]:
+    """Reads the steps and values that a folder of TensorBoard holds, by name."""
+
+    def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        held = EventAccumulator(str(folder))
+        held.Reload()
+        return {name: [(one.step, one.value) for one in held.Scalars(name)] for name in held.Tags()["scalars"]}
+
+    return read

@@ -10,7 +10,7 @@ from eddyline.replay.baselines.factorisation import BprMf
 from eddyline.replay.baselines.sessions import SessionKnn
 from eddyline.replay.contender import Contender, Question
 
-__all__ = ["BASELINES", "baselines"]
+__all__ = ["BASELINES", "NEEDS_SEEN", "makers"]
 
 
 def _gru4rec(question: Question, seed: int) -> Contender:
@@ -45,7 +45,7 @@ NEEDS_SEEN = frozenset({"own-history"})
 """Baselines that have nothing to say where the user's own items are no candidates."""
 
 
-def baselines(question: Question, seed: int) -> list[Contender]:
-    """All baselines that make sense for a question, in the order of a report."""
+def makers(question: Question) -> dict[str, Callable[[Question, int], Contender]]:
+    """What makes each baseline that makes sense for a question, by its name, in the order of a report."""
     left_out = NEEDS_SEEN if question.exclude_seen else frozenset()
-    return [make(question, seed) for name, make in BASELINES.items() if name not in left_out]
+    return {name: make for name, make in BASELINES.items() if name not in left_out}

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eddyline.state.errors import ConfigurationError
+from eddyline.stream.cli.output import talk
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from eddyline.model.parts import Ablation
     from eddyline.replay.backtest import BacktestSettings, Progress
     from eddyline.replay.contender import Contender, Question
     from eddyline.state.records import Click
     from eddyline.stream.config import Settings
 
-__all__ = ["WEIGHTS_EVERY_MS", "run_backtest", "weighed"]
+__all__ = ["WEIGHTS_EVERY_MS", "on_one_core", "run_backtest", "weighed"]
 
 WEIGHTS_EVERY_MS = 30_000
 """Event time between two refreshes of the served weights, unless a flag says otherwise."""
+
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def on_one_core() -> None:
+    """Let NumPy, PyTorch and numba use one thread; to be called before any of them is loaded.
+
+    Sums are then always taken in the same order, so that the same log gives the same bits however many cores there are.
+    """
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
 
 
 def weighed(clicks: Iterable[Click], settings: Settings) -> Iterator[Click]:
@@ -35,6 +50,8 @@ def run_backtest(
     published: bool = False,
     without: Sequence[Ablation] = (),
     baselines: str = "none",
+    drifts_ms: Sequence[int] = (),
+    tensorboard: Path | None = None,
 ) -> dict[str, Any]:
     """Backtest eddyline, and beside it what is asked for.
 
@@ -46,19 +63,19 @@ def run_backtest(
         weights_every_ms: event time between two refreshes of the served weights.
         published: whether the lists on the topic are followed too.
         without: parts of eddyline to leave out, each in a model of its own.
-        baselines: `all`, `none`, or names by commas.
+        baselines: `all` that are installed, `none`, `peers`, or names by commas.
+        drifts_ms: event times at which the stream is known to change, ascending.
+        tensorboard: folder that the training steps of each eddyline are logged to.
 
     Raises:
-        ConfigurationError: there is no such baseline.
+        ConfigurationError: there is no such baseline, or it is not installed.
         EddylineError: the log cannot be used.
     """
-    import torch  # noqa: PLC0415
-
     from eddyline.replay.backtest import backtest  # noqa: PLC0415
     from eddyline.replay.contender import Question  # noqa: PLC0415
     from eddyline.replay.pipeline import Eddyline, PipelineSettings  # noqa: PLC0415
+    from eddyline.replay.tensorboard import board  # noqa: PLC0415
 
-    torch.set_num_threads(1)  # at these sizes more threads are slower, and one makes the same bits every time
     question = Question(asked.k[-1], asked.new_only)
     services = PipelineSettings(
         settings.engine,
@@ -68,22 +85,38 @@ def run_backtest(
         settings.trainer.publish_examples,
         settings.worker.refresh_users,
     )
-    contenders: list[Contender] = [Eddyline(services, question, published=published, seed=asked.seed)]
-    contenders += [Eddyline(services, question, without=part, seed=asked.seed) for part in dict.fromkeys(without)]
+    eddylines = [Eddyline(services, question, published=published, seed=asked.seed)]
+    eddylines += [Eddyline(services, question, without=part, seed=asked.seed) for part in dict.fromkeys(without)]
+    if tensorboard is not None:
+        for one in eddylines:
+            one.on_step = board(tensorboard / one.name)
+    contenders: list[Contender] = [*eddylines]
     contenders += _rivals(baselines, question, asked.seed)
-    return backtest(source, contenders, asked, settings.engine, settings.clicks, settings.counts, on_progress)
+    return backtest(
+        source, contenders, asked, settings.engine, settings.clicks, settings.counts, on_progress, drifts_ms
+    )
 
 
 def _rivals(chosen: str, question: Question, seed: int) -> list[Contender]:
     if chosen == "none":
         return []
-    from eddyline.replay.baselines import baselines  # noqa: PLC0415
+    from eddyline.replay.baselines import makers  # noqa: PLC0415
+    from eddyline.replay.baselines.peers import PEERS  # noqa: PLC0415
 
-    known = {one.name: one for one in baselines(question, seed)}
-    if chosen == "all":
-        return list(known.values())
-    names = [name.strip() for name in chosen.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise ConfigurationError(f"--baselines {name}: there is no such baseline; there are {', '.join(known)}")
-    return [known[name] for name in names]
+    known = {**makers(question), **PEERS}
+    groups = {"all": list(known), "peers": list(PEERS)}
+    rivals: dict[str, Contender] = {}
+    for name in [part.strip() for part in chosen.split(",") if part.strip()]:
+        for one in groups.get(name, [name]):
+            if one not in known:
+                there = ", ".join([*groups, *known])
+                raise ConfigurationError(f"--baselines {one}: there is no such baseline; there are {there}")
+            if one in rivals:
+                continue
+            try:
+                rivals[one] = known[one](question, seed)
+            except ConfigurationError as error:  # its package is not installed
+                if name != "all":
+                    raise
+                talk(f"left out: {error}")
+    return list(rivals.values())

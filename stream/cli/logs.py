@@ -15,9 +15,10 @@ from eddyline.stream.cli.output import talk
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from eddyline.replay.synthetic import SyntheticSettings
     from eddyline.state.records import Click
 
-__all__ = ["DEFAULT_COLUMNS", "LogColumns", "Skipped", "logged_clicks", "made_up_clicks"]
+__all__ = ["DEFAULT_COLUMNS", "LogColumns", "Skipped", "logged_clicks", "made_up", "made_up_clicks"]
 
 _GROUP = Group("Columns of the log", sort_key=5)
 _SHOWN_BAD_ROWS = 5
@@ -112,15 +113,36 @@ def made_up_clicks(clicks: int | None, seed: int | None, limit: int | None) -> t
     Raises:
         ConfigurationError: there is no such stream.
     """
+    from eddyline.replay.synthetic import synthetic_clicks  # noqa: PLC0415
+
+    stream = made_up(clicks, seed)
+    total = stream.clicks if limit is None else min(stream.clicks, limit)
+    return islice(synthetic_clicks(stream), total), total
+
+
+def made_up(clicks: int | None, seed: int | None, assignments: Iterable[str] = ()) -> SyntheticSettings:
+    """What a made-up stream is like.
+
+    Args:
+        clicks, seed: of the stream; None takes its own default.
+        assignments: more of its settings, as NAME=VALUE.
+
+    Raises:
+        ConfigurationError: there is no such stream.
+    """
     from pydantic import ValidationError  # noqa: PLC0415
 
-    from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks  # noqa: PLC0415
+    from eddyline.replay.synthetic import SyntheticSettings  # noqa: PLC0415
 
-    given = {"clicks": clicks, "seed": seed}
+    given: dict[str, object] = {"clicks": clicks, "seed": seed}
+    for assignment in assignments:
+        key, _, value = assignment.partition("=")
+        given[key.strip()] = value.strip()
     try:
-        made_up = SyntheticSettings.model_validate({name: value for name, value in given.items() if value is not None})
+        return SyntheticSettings.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         detail = error.errors()[0]
-        raise ConfigurationError(f"--{detail['loc'][0]} {detail['input']}: {detail['msg']}") from error
-    total = made_up.clicks if limit is None else min(made_up.clicks, limit)
-    return islice(synthetic_clicks(made_up), total), total
+        name = detail["loc"][0]
+        flag = f"--{name} " if name in ("clicks", "seed") else f"--stream {name}="
+        there = ", ".join(SyntheticSettings.model_fields)
+        raise ConfigurationError(f"{flag}{detail['input']}: {detail['msg']}; a stream has {there}") from error

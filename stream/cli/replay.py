@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,9 +14,9 @@ from cyclopts import App, Parameter
 
 from eddyline.model.parts import Ablation
 from eddyline.state.errors import ConfigurationError
-from eddyline.state.times import from_iso
-from eddyline.stream.cli.backtests import WEIGHTS_EVERY_MS, run_backtest, weighed
-from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, Skipped, logged_clicks, made_up_clicks
+from eddyline.state.times import from_iso, to_iso
+from eddyline.stream.cli.backtests import WEIGHTS_EVERY_MS, on_one_core, run_backtest, weighed
+from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, Skipped, logged_clicks, made_up
 from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
 from eddyline.stream.cli.output import Stdout, print_json, talk
 
@@ -40,6 +41,10 @@ def replay(
     *,
     synthetic: Annotated[bool, Parameter(help="A made-up stream instead of a log.")] = False,
     clicks: Annotated[int | None, Parameter(help="Clicks of the made-up stream.")] = None,
+    stream: Annotated[
+        tuple[str, ...],
+        Parameter(help="Of the made-up stream, as NAME=VALUE, such as drift=returning; may be repeated."),
+    ] = (),
     warmup: Annotated[str, Parameter(help="Share of the log, or the date, up to which nothing counts.")] = "0.5",
     rank: Annotated[
         Literal["all", "new"], Parameter(help="`new`: known items are no candidates, and clicks on them don't count.")
@@ -58,12 +63,17 @@ def replay(
     without: Annotated[
         tuple[Ablation, ...], Parameter(help="Also run eddyline without this part; may be repeated.")
     ] = (),
-    baselines: Annotated[str, Parameter(help="`all`, `none`, or names by commas.")] = "all",
+    baselines: Annotated[
+        str, Parameter(help="`all` that are installed, `none`, `peers` (other projects), or names by commas.")
+    ] = "all",
     seed: Annotated[int, Parameter(help="Of everything drawn.")] = 0,
     limit: Annotated[int | None, Parameter(help="Stop after so many clicks.")] = None,
     skip_bad: Annotated[
         bool, Parameter(help="Skip rows that cannot be read instead of stopping at the first.")
     ] = False,
+    tensorboard: Annotated[
+        Path | None, Parameter(help="Log eddyline's training steps to this folder, for TensorBoard.")
+    ] = None,
     html: Annotated[Path | None, Parameter(help="Write the report to this file.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None, Parameter(help="Two results written with --json, side by side; nothing is replayed.")
@@ -78,7 +88,9 @@ def replay(
         return
     if (log is None) == (not synthetic):
         raise ConfigurationError("replay: give either a LOG or --synthetic")
+    on_one_core()
     from eddyline.replay.backtest import BacktestSettings  # noqa: PLC0415
+    from eddyline.replay.synthetic import changes, synthetic_clicks  # noqa: PLC0415
     from eddyline.stream.cli.progress import replaying  # noqa: PLC0415
 
     settings = options.all_settings()
@@ -94,15 +106,20 @@ def replay(
         seed=seed,
     )
     skipped = Skipped(log) if skip_bad and log is not None else None
+    world = made_up(clicks, seed, stream) if log is None else None
     begin_ms, end_ms = _date(from_, "--from"), _date(until, "--until")
 
     def source() -> Iterator[Click]:
         again = skipped if skipped is not None and not skipped.rows else (_ignore if skip_bad else None)
-        if log is None:
-            made, _ = made_up_clicks(clicks, seed, limit)
-        else:
+        made: Iterable[Click]
+        if log is not None:
             made, _ = logged_clicks(log, columns, limit, again)
+        else:
+            made = islice(synthetic_clicks(world), limit)
         return weighed(_between(made, begin_ms, end_ms), settings)
+
+    drift = changes(world) if world is not None else []
+    drift = [one for one in drift if limit is None or one.click < limit]
 
     with replaying() as on_progress:
         result = run_backtest(
@@ -114,12 +131,18 @@ def replay(
             published=serve != "request",
             without=without,
             baselines=baselines,
+            tensorboard=tensorboard,
+            drifts_ms=[change.at_ms for change in drift],
         )
     if skipped is not None:
         skipped.tell()
     name = "made-up stream" if log is None else log.name
     result = {
-        "data": {"name": name, **result["data"]},
+        "data": {
+            "name": name,
+            **result["data"],
+            "drift": [{"at": to_iso(one.at_ms), "click": one.click, "what": one.what} for one in drift],
+        },
         "settings": {
             "backtest": {
                 **asked.model_dump(mode="json"),

@@ -10,7 +10,7 @@ import tomli_w
 from cyclopts import App, Parameter
 
 from eddyline.state.errors import ConfigurationError
-from eddyline.stream.cli.backtests import run_backtest, weighed
+from eddyline.stream.cli.backtests import on_one_core, run_backtest, weighed
 from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, logged_clicks
 from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
 from eddyline.stream.cli.output import print_json, talk
@@ -41,6 +41,9 @@ def tune(
     journal: Annotated[
         Path | None, Parameter(help="File that keeps the trials; the same one goes on. Default: OUTPUT with .journal.")
     ] = None,
+    tensorboard: Annotated[
+        Path | None, Parameter(help="Log the training steps of each trial to this folder, for TensorBoard.")
+    ] = None,
     seed: Annotated[int, Parameter(help="Of the search and of the models.")] = 0,
     force: Annotated[bool, Parameter(help="Overwrite an existing settings file.")] = False,
     columns: LogColumns = DEFAULT_COLUMNS,
@@ -57,6 +60,7 @@ def tune(
     piece, _, length = metric.partition("@")
     if piece not in ("recall", "ndcg", "mrr") or not length.isdecimal() or not 1 <= int(length) <= 1000:
         raise ConfigurationError(f"--metric {metric}: want recall@K, ndcg@K or mrr@K, such as ndcg@20")
+    on_one_core()
     from eddyline.replay.backtest import BacktestSettings, outline  # noqa: PLC0415
     from eddyline.replay.tune import SPACE  # noqa: PLC0415
     from eddyline.replay.tune import tune as search  # noqa: PLC0415
@@ -70,9 +74,10 @@ def tune(
     in_force = {leaf.key: leaf.value(settings) for leaf in leaves(type(settings)) if leaf.key in SPACE}
     with stages() as advance:
 
-        def evaluate(chosen: Mapping[str, Value]) -> float:
+        def evaluate(number: int, chosen: Mapping[str, Value]) -> float:
             tried = _with(options, chosen)
-            result = run_backtest(lambda: _clicks(log, columns, tried, clicks), tried, asked)
+            steps = tensorboard / f"trial-{number}" if tensorboard is not None else None
+            result = run_backtest(lambda: _clicks(log, columns, tried, clicks), tried, asked, tensorboard=steps)
             return float(result["models"]["eddyline"][metric])
 
         def told(number: int, score: float, best: float) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from eddyline.model.counts import Counts
 from eddyline.replay.contender import Answers
-from eddyline.replay.metrics import DIVISIONS, Groups, Scores, compare, gains
+from eddyline.replay.metrics import AFTER_DRIFT, DIVISIONS, Groups, Scores, SinceDrift, compare, gains
 
 
 def groups(count: int, bucket: list[int] | None = None, activity: int = 0) -> Groups:
@@ -53,6 +54,32 @@ def test_figures_are_means_over_the_clicks_that_count() -> None:
     assert figures["mrr@3"] == pytest.approx((1 + 1 / 3) / 3)
     assert [window["clicks"] for window in figures["windows"]] == [1, 2]
     assert [window["recall@3"] for window in figures["windows"]] == pytest.approx([1.0, 0.5])
+
+
+def test_clicks_since_the_stream_last_changed() -> None:
+    since = SinceDrift([10, 20])
+    assert since(np.array([7, 9])).tolist() == [-1, -1]
+    assert since(np.array([9, 10, 10, 11])).tolist() == [-1, 0, 1, 2]
+    assert since(np.array([], np.int64)).tolist() == []
+    assert since(np.array([15, 19])).tolist() == [3, 4]
+    assert since(np.array([25, 26])).tolist() == [0, 1]
+    assert since(np.array([27])).tolist() == [2]
+    assert SinceDrift([])(np.array([1, 2])).tolist() == [-1, -1]
+    assert SinceDrift([1, 2])(np.array([5, 6])).tolist() == [0, 1]  # two at once
+
+
+def test_clicks_after_a_drift_are_a_group_of_their_own_where_there_was_one() -> None:
+    def figures(since_drift: list[int]) -> dict[str, Any]:
+        made = groups(3)
+        made.by["drift"] = np.where(np.array(since_drift) < 0, -1, np.array(since_drift) >= AFTER_DRIFT)
+        scores = Scores((3,), windows=2)
+        scores.add(answers([1, 0, 2]), made, np.ones(3, np.bool_), Counts())
+        return scores.figures(items=10)["by"]
+
+    assert "drift" not in figures([-1, -1, -1])
+    drift = figures([-1, AFTER_DRIFT - 1, AFTER_DRIFT])["drift"]
+    assert [group["clicks"] for group in drift.values()] == [1, 1]
+    assert [group["recall@3"] for group in drift.values()] == [0, 1]
 
 
 def test_groups_are_kept_apart() -> None:

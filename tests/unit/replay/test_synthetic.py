@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks
+from eddyline.replay.synthetic import SyntheticSettings, changes, synthetic_clicks
 from eddyline.state.records import Click, decode_click, encode
 
 
@@ -122,3 +122,18 @@ def test_odd_settings_still_give_a_stream(odd: dict[str, float]) -> None:
     clicks = list(synthetic_clicks(SyntheticSettings.model_validate(odd)))
     assert len(clicks) == odd["clicks"]
     assert len({click.item_id for click in clicks}) <= odd.get("items", 1_200)
+
+
+def test_changes_are_told_with_the_time_of_their_first_click() -> None:
+    returning = SyntheticSettings(clicks=1_000, drift="returning", regime_clicks=300)
+    clicks = list(synthetic_clicks(returning))
+    found = changes(returning)
+    assert [one.click for one in found] == [300, 600, 900]
+    assert [one.at_ms for one in found] == [clicks[one.click].ts_ms for one in found]
+    assert [one.what for one in found] == [
+        "a second regime begins",
+        "the first regime returns",
+        "the second regime returns",
+    ]
+    assert [one.click for one in changes(SyntheticSettings(clicks=1_000, drift="abrupt", drift_at=0.25))] == [250]
+    assert changes(SyntheticSettings(drift="none")) == changes(SyntheticSettings(drift="gradual")) == []

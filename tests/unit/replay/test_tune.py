@@ -25,22 +25,23 @@ def test_every_searched_name_is_a_setting_whose_default_can_be_drawn() -> None:
             assert DEFAULTS[name] in space.values
 
 
-def evaluate(chosen: Mapping[str, Value]) -> float:
+def evaluate(number: int, chosen: Mapping[str, Value]) -> float:
     return -abs(chosen["learner.item_rate"] - 0.05) - 0.001 * chosen["learner.replayed"]
 
 
 def test_the_defaults_are_tried_first_and_something_better_is_found(tmp_path: Path) -> None:
     tried: list[Mapping[str, Value]] = []
 
-    def spy(chosen: Mapping[str, Value]) -> float:
+    def spy(number: int, chosen: Mapping[str, Value]) -> float:
         tried.append(chosen)
-        return evaluate(chosen)
+        assert number == len(tried)
+        return evaluate(number, chosen)
 
     found = tune(spy, DEFAULTS, 15, tmp_path / "journal", "log")
     assert tried[0] == DEFAULTS
-    assert found.default == evaluate(DEFAULTS)
+    assert found.default == evaluate(1, DEFAULTS)
     assert found.score > found.default
-    assert evaluate(found.best) == found.score
+    assert evaluate(1, found.best) == found.score
     assert found.trials == len(tried) == 15
     for chosen in tried:
         for name, space in SPACE.items():
@@ -55,9 +56,10 @@ def test_a_stopped_search_goes_on(tmp_path: Path) -> None:
     tune(evaluate, DEFAULTS, 4, journal, "log")
     tried: list[Mapping[str, Value]] = []
 
-    def spy(chosen: Mapping[str, Value]) -> float:
+    def spy(number: int, chosen: Mapping[str, Value]) -> float:
         tried.append(chosen)
-        return evaluate(chosen)
+        assert number == 4 + len(tried)
+        return evaluate(number, chosen)
 
     found = tune(spy, DEFAULTS, 6, journal, "log")
     assert (len(tried), found.trials) == (2, 6)

@@ -328,3 +328,24 @@ def test_examples_on_items_not_yet_counted_are_not_covered(
     examples = stream.runner.feed(toy_clicks(10)).examples[0]
     assert not training.covers(examples)
     assert training.covers(Examples.of_forgotten(1, 0))
+
+
+def test_steps_are_logged_for_tensorboard_where_a_folder_is_set(
+    settings: Settings,
+    store: ModelStore,
+    stream: Stream,
+    scalars: Callable[[Path], dict[str, list[tuple[int, float]]]],
+    tmp_path: Path,
+) -> None:
+    trainer = settings.trainer.model_copy(update={"tensorboard": tmp_path / "board"})
+    training = Training(settings.model_copy(update={"trainer": trainer}), store)
+    training.resume(None)
+    stream.feed(120, training)
+    training.pretrain(lambda share, text: None)
+    stream.serve(training)
+    assert not any((tmp_path / "board").glob("*/*"))
+    stream.feed(40, training)
+    assert training.learner is not None
+    logged = scalars(tmp_path / "board")
+    assert [step for step, _ in logged["loss/score"]] == [20, 40]
+    assert logged["buffer/examples"][-1] == (40, len(training.learner.buffer))

@@ -1,0 +1,96 @@
+"""What eddyline is to reach on each log, and whether it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["METRIC", "Goal", "Log", "best_rival", "cold_start", "goals"]
+
+METRIC = "ndcg@20"
+COLD = (("activity", "0", "users who never clicked"), ("item age", "< 1 day", "items less than a day old"))
+
+
+@dataclass(frozen=True)
+class Log:
+    """A backtest with a column of its own, and what eddyline is to reach there.
+
+    Attributes:
+        name: of the column.
+        file: of the log, without `.csv.gz`; empty: a made-up stream.
+        rank: `all`, or `new` where known items are no candidates.
+        without: parts to leave out, each in a model of its own.
+        minutes: about how long it takes.
+        lead: least ratio of NDCG@20 to the best baseline; None: no goal.
+        neural: least ratio to eddyline without its neural part; None: no goal.
+        significant: whether the interval of that ratio must exclude 1.
+        rows: the log ends after so many; None: the whole log.
+        baselines: whether they are run too.
+    """
+
+    name: str
+    file: str
+    rank: str
+    without: tuple[str, ...]
+    minutes: float
+    lead: float | None = None
+    neural: float | None = None
+    significant: bool = False
+    rows: int | None = None
+    baselines: bool = True
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A goal on a log, and whether it holds."""
+
+    log: str
+    what: str
+    want: str
+    got: str
+    holds: bool
+
+
+def best_rival(models: Mapping[str, Any]) -> str | None:
+    """The baseline of the highest NDCG@20."""
+    rivals = [name for name in models if not name.startswith("eddyline")]
+    return max(rivals, key=lambda name: float(models[name][METRIC]), default=None)
+
+
+def goals(log: Log, models: Mapping[str, Any]) -> Iterator[Goal]:
+    """Which goals hold, from the `models` of a result."""
+    ours = models["eddyline"]
+    rival = best_rival(models)
+    if rival is not None and log.lead is not None:
+        ratio = ours[METRIC] / models[rival][METRIC]
+        yield Goal(log.name, f"NDCG@20 against {rival}", f"≥ {log.lead:.2f} ×", f"{ratio:.3f} ×", ratio >= log.lead)
+    if "eddyline-without-neural" in models and log.neural is not None:
+        against = ours["against"]["eddyline-without-neural"][METRIC]
+        holds = against["ratio"] >= log.neural and (not log.significant or against["low"] > 1)
+        want = f"≥ {log.neural} ×" + (", interval above 1" if log.significant else "")
+        got = f"{against['ratio']:.4f} × ({against['low']:.4f}–{against['high']:.4f})"
+        yield Goal(log.name, "the neural part earns its place", want, got, holds)
+    if (without := models.get("eddyline-without-replay")) and without["retention"]:
+        ratio = ours["retention"] / without["retention"]
+        newest = ours[METRIC] / without[METRIC]
+        got = f"{ratio:.2f} × ({ours['retention']:.3f} / {without['retention']:.3f}), newest {newest:.4f} ×"
+        want = "≥ 1.5 ×, newest ≥ 0.998 ×"
+        yield Goal(log.name, "retention with replay", want, got, ratio >= 1.5 and newest >= 0.998)
+    if without := models.get("eddyline-without-online"):
+        ratio = ours[METRIC] / without[METRIC]
+        yield Goal(log.name, "learning online against frozen", "> 1 ×", f"{ratio:.4f} ×", ratio > 1)
+    for what, _, mine, best, theirs in cold_start(models):
+        got = f"{mine:.3f} / {theirs:.3f} ({best})"
+        yield Goal(log.name, what, "as good as the best baseline", got, mine >= theirs)
+
+
+def cold_start(models: Mapping[str, Any]) -> Iterator[tuple[str, int, float, str, float]]:
+    """Of each group that little is known about: clicks, eddyline's NDCG@20, the best baseline and its NDCG@20."""
+    rivals = {name: figures for name, figures in models.items() if not name.startswith("eddyline")}
+    for division, group, what in COLD:
+        mine = models["eddyline"]["by"][division][group]
+        if rivals and mine["clicks"]:
+            theirs = {name: float(figures["by"][division][group][METRIC]) for name, figures in rivals.items()}
+            best = max(theirs, key=theirs.__getitem__)
+            yield what, mine["clicks"], mine[METRIC], best, theirs[best]

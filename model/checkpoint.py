@@ -25,10 +25,10 @@ from safetensors.numpy import load, save
 
 from eddyline.state.errors import ConfigurationError, CorruptModel, EddylineError, UnknownFormat
 
-__all__ = ["FileEntry", "Manifest", "ModelStore", "ModelStoreSettings", "pack_strings", "unpack_strings"]
+__all__ = ["FORMAT", "FileEntry", "Manifest", "ModelStore", "ModelStoreSettings", "pack_strings", "unpack_strings"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-FORMAT = 1
+FORMAT = 2
 _MANIFEST = "manifest.json"
 _HOUR_MS = 3_600_000
 

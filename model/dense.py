@@ -16,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from eddyline.model.compiled import compiled
-from eddyline.model.folding import RATES, SEEN, Tally
+from eddyline.model.folding import HALF_LIVES, SEEN, Tally, decay
 
 __all__ = ["DENSE", "Pace", "log_1p", "note_click", "set_pace", "write_dense"]
 
 DENSE = (
-    "popular_500",  # log(1 + 1e5 · share of the decayed clicks)
-    "popular_3000",
-    "popular_20000",
+    *(f"popular_{half_life}" for half_life in HALF_LIVES),  # log(1 + 1e5 · share of the decayed clicks)
     "clicks",  # log(1 + undecayed clicks)
     "age",  # log(1 + age in clicks of the stream) / 2
 )
@@ -36,12 +34,14 @@ class Pace(NamedTuple):
 
     Attributes:
         seen: clicks folded when it began, (1,).
-        popular: decayed clicks as of then; later ones count for more than one, (3, I).
+        popular: decayed clicks as of then; later ones count for more than one, (len(HALF_LIVES), I).
+        clicks: log(1 + undecayed clicks), (I,).
         age: clicks of the stream since the item's first, as of then; negative for one that came later, (I,).
     """
 
     seen: npt.NDArray[np.int64]
     popular: npt.NDArray[np.float32]
+    clicks: npt.NDArray[np.float32]
     age: npt.NDArray[np.float32]
 
 
@@ -65,9 +65,8 @@ def log_1p(x: np.float32) -> np.float32:
 
 def set_pace(tally: Tally, known: int, room: int) -> Pace:
     """The pace of the `known` items, with room for more that come on the way."""
-    pace = Pace(
-        tally.clock[SEEN : SEEN + 1].copy(), np.zeros((len(RATES), room), np.float32), np.zeros(room, np.float32)
-    )
+    popular, clicks, age = (np.zeros(shape, np.float32) for shape in ((len(HALF_LIVES), room), room, room))
+    pace = Pace(tally.clock[SEEN : SEEN + 1].copy(), popular, clicks, age)
     _set_pace(tally, known, pace)
     return pace
 
@@ -82,8 +81,9 @@ def _set_pace(tally: Tally, known: int, pace: Pace) -> None:
 def note_click(tally: Tally, row: int, pace: Pace) -> None:
     """Take over where the item stands now."""
     items, seen = tally.items, pace.seen[0]
-    for j in range(len(RATES)):
-        pace.popular[j, row] = items.popular[row, j] * np.exp(RATES[j] * (seen - items.counted_at[row]))
+    for j in range(len(HALF_LIVES)):
+        pace.popular[j, row] = items.popular[row, j] * decay(j, seen - items.counted_at[row])
+    pace.clicks[row] = log_1p(items.clicks[row])
     pace.age[row] = seen - items.first_click[row]
 
 
@@ -92,14 +92,12 @@ def write_dense(tally: Tally, known: int, pace: Pace, out: npt.NDArray[np.float3
     """The dense evidence of the `known` items as it stands now, (len(DENSE), I); zeros beyond them."""
     passed = tally.clock[SEEN] - pace.seen[0]
     out[:, known:] = 0.0
-    for j in range(len(RATES)):
-        scale = np.float32(SHARE_SCALE * np.exp(RATES[j] * passed) / max(tally.total[j], 1.0))
+    for j in range(len(HALF_LIVES)):
+        scale = np.float32(SHARE_SCALE * decay(j, passed) / max(tally.total[j], 1.0))
         popular, to = pace.popular[j], out[j]
         for i in range(known):
             to[i] = log_1p(popular[i] * scale)
-    clicks, to = tally.items.clicks, out[_CLICKS]
-    for i in range(known):
-        to[i] = log_1p(clicks[i])
+    out[_CLICKS, :known] = pace.clicks[:known]
     later, age, to = np.float32(passed), pace.age, out[_AGE]
     for i in range(known):
         to[i] = log_1p(age[i] + later) * np.float32(0.5)

@@ -29,7 +29,6 @@ __all__ = [
     "HALF_LIVES",
     "NEAR",
     "PARENTS",
-    "RATES",
     "SEEN",
     "SESSION",
     "TRANSITION",
@@ -37,6 +36,7 @@ __all__ = [
     "Items",
     "Tally",
     "Told",
+    "decay",
     "fold_clicks",
     "has_room",
     "introduce",
@@ -44,10 +44,10 @@ __all__ = [
     "told",
 ]
 
-HALF_LIVES = (500.0, 3_000.0, 20_000.0)
+HALF_LIVES = (5, 50, 500, 3_000, 20_000)
 """Half-lives of the decayed popularities, in clicks of the whole stream."""
 
-RATES = np.log(0.5) / np.array(HALF_LIVES)
+_RATES = np.log(0.5) / np.array(HALF_LIVES)
 """What a decayed popularity is multiplied with at each click, as a logarithm."""
 
 PARENTS = 5
@@ -65,7 +65,8 @@ class Items(NamedTuple):
         hash: of the item's id.
         clicks: undecayed weighted clicks.
         followed: weighted transitions that started here.
-        popular: decayed clicks for each half-life as of the click `counted_at`, (I, 3).
+        popular: decayed clicks for each half-life as of the click `counted_at`,
+            (I, len(HALF_LIVES)).
         counted_at: clicks of the whole stream up to the item's last.
         first_click: clicks of the whole stream before the item's first, -1 before it.
         parents: rows of the last items of its first user, -1 where there was none, (I, PARENTS).
@@ -139,6 +140,17 @@ def new_items(capacity: int) -> Items:
 
 
 @compiled
+def decay(j: int, clicks: int) -> float:
+    """What is left of popular_j after so many clicks of the whole stream, e^(rate · clicks).
+
+    Nothing is left below e^−60: smaller numbers count for nothing, and those near the smallest there are take ten
+    times as long to compute with.
+    """
+    exponent = _RATES[j] * clicks
+    return np.exp(exponent) if exponent > -60.0 else 0.0
+
+
+@compiled
 def introduce(table: ItemTable, items: Items, item: np.uint64, row: int) -> None:
     """Give a row to an item that has none. Links and parents are counted when its clicks are folded."""
     items.hash[row] = item
@@ -194,9 +206,9 @@ def fold_clicks(at: int, end: int, evidence: Told, tally: Tally, window: int, mo
         clock[SEEN] += 1
         clock[CLOCK_MS] = max(clock[CLOCK_MS], evidence.ts_ms[b])
         age = clock[SEEN] - items.counted_at[row]
-        for j in range(len(RATES)):
-            items.popular[row, j] = items.popular[row, j] * np.exp(RATES[j] * age) + w
-            tally.total[j] = tally.total[j] * np.exp(RATES[j]) + w
+        for j in range(len(HALF_LIVES)):
+            items.popular[row, j] = items.popular[row, j] * decay(j, age) + w
+            tally.total[j] = tally.total[j] * decay(j, 1) + w
         items.counted_at[row] = clock[SEEN]
         items.clicks[row] += w
     return at

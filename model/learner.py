@@ -37,10 +37,15 @@ from eddyline.model.losses import (
     side_by_side,
 )
 from eddyline.model.model import Model
+from eddyline.model.scores import ranks
 from eddyline.state.examples import Examples
 from eddyline.state.user_state import StateShape
 
 __all__ = ["Learner", "LearnerSettings", "Losses"]
+
+
+_RANKED_AT_ONCE = 64
+"""Old examples whose scores are made at once: few enough to stay in the cache."""
 
 
 class LearnerSettings(BaseModel):
@@ -140,13 +145,15 @@ class Learner:
             rows = np.arange(len(self.items))
             pool = Pool(rows, rows, rows, torch.zeros(len(rows)))
             table = pool.table(self.items)
-            hits = 0
-            for part in np.array_split(sample.rows, max(1, len(sample) // 256)):
-                old = replayed_rows(part)
-                neural = asked(self.network, old, pool, table) @ table.T
-                own = neural.gather(1, torch.from_numpy(old.target.astype(np.int64)).unsqueeze(1))
-                hits += int(((neural >= own).sum(1) <= k).sum())
-        return hits / max(1, len(sample))
+            seen = replayed_rows(sample.rows)
+            users = asked(self.network, seen, pool, table)
+            rank = np.zeros(len(sample), np.int32)
+            for begin in range(0, len(sample), _RANKED_AT_ONCE):
+                part = slice(begin, begin + _RANKED_AT_ONCE)
+                scores = (users[part] @ table.T).numpy()
+                target = np.ascontiguousarray(seen.target[part])
+                ranks(scores, np.full(len(scores), len(rows)), target, rank[part])
+        return float((rank <= k).mean()) if len(rank) else 0.0
 
     def learn(self, batch: Sequence[Examples], counts: Counts) -> Losses | None:
         """One step on the newest examples and as many replayed ones; None if none of them can be learned from.

@@ -6,8 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from eddyline.model.compiled import compiled
+from eddyline.model.dense import DENSE
 
 __all__ = ["add_dense", "add_sparse", "exclude", "find_places", "log_sums", "ranks", "strongest", "top", "weigh"]
+
+_DENSE = len(DENSE)
 
 
 @compiled
@@ -24,15 +27,16 @@ def add_dense(
         scores: (B, I), changed.
         moment: of each user, (B,).
         known: items known at each moment, (M,).
-        dense: (M, 5, I).
-        weight: (B, 5).
+        dense: (M, len(DENSE), I).
+        weight: (B, len(DENSE)).
     """
     for b in range(len(scores)):
-        items, of = known[moment[b]], dense[moment[b]]
-        to, first, second, third, fourth, fifth = scores[b], of[0], of[1], of[2], of[3], of[4]
-        v, w, x, y, z = weight[b, 0], weight[b, 1], weight[b, 2], weight[b, 3], weight[b, 4]
+        items, of, w, to = known[moment[b]], dense[moment[b]], weight[b], scores[b]
         for i in range(items):
-            to[i] += v * first[i] + w * second[i] + x * third[i] + y * fourth[i] + z * fifth[i]
+            total = np.float32(0.0)
+            for k in range(_DENSE):  # a constant: the loop is unrolled, and the outer one becomes vector instructions
+                total += w[k] * of[k, i]
+            to[i] += total
         to[items:] = -np.inf
 
 

@@ -195,7 +195,7 @@ class Eddyline:
             for evidence in self._uncounted:
                 self._counts.fold(evidence)
             self._uncounted = []
-        self._learn()
+        self._learn(len(block))
         if block.closed:
             self._refresh(int(block.clicks.ts_ms[-1]))
         return Answers(step.judged.rank, step.judged.top, step.judged.loss, published, sources)
@@ -218,10 +218,14 @@ class Eddyline:
         topic.note(block.users[user[step.listed]])
         return _place(held, step.target)
 
-    def _learn(self) -> None:
-        """Learn as the trainer does, from the examples that wait."""
+    def _learn(self, block: int) -> None:
+        """Learn as the trainer does, from the examples that wait: of so many blocks as are nearest to a step's.
+
+        A block is often a click or two short of a whole number of steps. Waiting for the next one would make steps,
+        and the refreshes that wait for them, twice as rare as in the stream.
+        """
         learner = self._learner
-        if learner is None or sum(len(one) for one in self._waiting) < learner.settings.batch:
+        if learner is None or sum(len(one) for one in self._waiting) + block / 2 < learner.settings.batch:
             return
         if not self._settled and (old := side_by_side(self._waiting, self._counts, learner.encoder_id)):
             remember(self._old, old.seen)
@@ -229,7 +233,7 @@ class Eddyline:
             losses = learner.learn(self._waiting, self._counts)
             if losses is not None and self.on_step is not None:
                 self.on_step(learner, self._waiting, losses)
-            self._since_refresh += sum(len(one) for one in self._waiting)
+            self._since_refresh += learner.settings.batch
         self._waiting = []
 
     def _refresh(self, now_ms: int) -> None:

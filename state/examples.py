@@ -17,7 +17,7 @@ from eddyline.state.packed import pack, unpack
 
 __all__ = ["Examples"]
 
-_KIND, _VERSION = b"x", 2
+_KIND, _VERSION = b"x", 3
 
 
 @dataclass(frozen=True)

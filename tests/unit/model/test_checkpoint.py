@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eddyline.model.checkpoint import (
+    FORMAT,
     FileEntry,
     Manifest,
     ModelStore,
@@ -195,7 +196,10 @@ def test_what_matches_its_checksum_but_is_no_safetensors_file_is_refused(store: 
         (b"not JSON", "not a model's manifest"),
         (b"\xff", "not a model's manifest"),
         (b"{}", "missing required field"),
-        (Manifest(name="m", files={}, **fields(3)).encode().replace(b'"format":1', b'"format":2'), "format 2"),
+        (
+            Manifest(name="m", files={}, **fields(3)).encode().replace(f'"format":{FORMAT}'.encode(), b'"format":99'),
+            "format 99",
+        ),
         (Manifest(name="m", files={}, **fields(3)).encode().replace(b'"online"', b'"whim"'), "whim"),
     ],
 )
@@ -281,7 +285,7 @@ def test_a_checkpoint_of_another_format_is_refused(
     with monkeypatch.context() as patched:
         patched.setattr("eddyline.model.checkpoint.FORMAT", 9)
         store.save_checkpoint("trainer", {}, {})
-    with pytest.raises(UnknownFormat, match=r"trainer\.checkpoint has format 9, this program reads 1"):
+    with pytest.raises(UnknownFormat, match=rf"trainer\.checkpoint has format 9, this program reads {FORMAT}"):
         store.load_checkpoint("trainer")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from eddyline.model.clicks import Clicks
 from eddyline.model.counts import Counts
+from eddyline.model.dense import DENSE
 from eddyline.model.engine import Engine, EngineSettings
 from eddyline.model.examples import ExampleSettings
 from eddyline.model.model import Model, untrained_model
@@ -49,7 +50,7 @@ def test_a_rank_is_the_place_in_the_whole_catalogue(
     for z, row, rank in zip(scores[:4], rows, examples.rank, strict=False):
         assert rank == 1 + np.count_nonzero(z > z[row])
     assert examples.rank[4] == examples.popular_rank[4] == 0
-    popular = dense_evidence(counts)[1]
+    popular = dense_evidence(counts)[DENSE.index("popular_3000")]
     for row, rank in zip(rows[:4], examples.popular_rank, strict=False):
         assert rank == np.count_nonzero(popular >= popular[row])
 
@@ -99,7 +100,7 @@ def test_the_pool_holds_everything_to_be_told_apart(
     (examples,), _, counts, _, _ = served
     rows = counts.rows(examples.item)
     sure = set(rows[rows >= 0].tolist())
-    sure |= set(np.argsort(-dense_evidence(counts)[1], kind="stable")[:4].tolist())
+    sure |= set(np.argsort(-dense_evidence(counts)[DENSE.index("popular_3000")], kind="stable")[:4].tolist())
     pool = dict(zip(examples.pool.tolist(), examples.pool_log_odds.tolist(), strict=True))
     assert len(pool) == len(examples.pool)
     for row, odds in pool.items():

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from eddyline.model.clicks import ClickSettings
-from eddyline.model.counts import CountsSettings
+from eddyline.model.counts import Counts, CountsSettings
 from eddyline.model.engine import EngineSettings
-from eddyline.model.learner import LearnerSettings
+from eddyline.model.learner import Learner, LearnerSettings, Losses
 from eddyline.model.parts import ABLATIONS, Ablation
 from eddyline.replay.backtest import BacktestSettings, backtest, outline
 from eddyline.replay.contender import Answers, Contender, Progress, Question, WarmUp
@@ -21,6 +21,7 @@ from eddyline.replay.pretrain import PretrainSettings
 from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks
 from eddyline.replay.ticks import Tick
 from eddyline.state.errors import EddylineError
+from eddyline.state.examples import Examples
 from eddyline.state.records import Click
 
 LOG = list(
@@ -75,10 +76,12 @@ def run(
 
 @pytest.fixture
 def eddyline(engine_settings: EngineSettings) -> Callable[..., Eddyline]:
-    def make(without: Ablation | None = None, *, published: bool = False, weights_every_ms: int = 30_000) -> Eddyline:
+    def make(
+        without: Ablation | None = None, *, published: bool = False, weights_every_ms: int = 30_000, batch: int = 64
+    ) -> Eddyline:
         services = PipelineSettings(
             engine_settings,
-            LearnerSettings(batch=64, replayed=64),
+            LearnerSettings(batch=batch, replayed=64),
             PretrainSettings(epochs=2, least_steps=20),
             weights_every_ms=weights_every_ms,
             publish_examples=64,
@@ -196,6 +199,22 @@ def test_weights_are_served_from_the_next_refresh_on(
     soon, never = eddyline(weights_every_ms=0), eddyline(weights_every_ms=10**15)
     runs = [run([one], engine_settings)["models"]["eddyline"] for one in (soon, never)]
     assert runs[0]["log_loss"] < runs[1]["log_loss"]
+
+
+def test_blocks_that_are_a_click_short_of_a_step_are_a_step(
+    eddyline: Callable[..., Eddyline], engine_settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    learn = Learner.learn
+
+    def spied(learner: Learner, batch: Sequence[Examples], counts: Counts) -> Losses | None:
+        sizes.append(sum(len(examples) for examples in batch))
+        return learn(learner, batch, counts)
+
+    monkeypatch.setattr(Learner, "learn", spied)
+    pairs = [msgspec.structs.replace(click, ts_ms=LOG[0].ts_ms + n // 2 * 1_000) for n, click in enumerate(LOG)]
+    run([eddyline(batch=37)], engine_settings, pairs)  # a block has at most 37 of the 750 clicks
+    assert sizes[-20:-1] == [36] * 19
 
 
 def figures_of(result: dict) -> dict[str, float]:

@@ -26,7 +26,7 @@ from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
 from eddyline.state.user_state import StateShape, UserStates
 
-__all__ = ["Advance", "Engine", "EngineSettings", "Step"]
+__all__ = ["Advance", "Again", "Engine", "EngineSettings", "Step", "last_ms"]
 
 
 class EngineSettings(BaseModel):
@@ -46,7 +46,8 @@ class Step:
     Attributes:
         states: the states after it, (U,).
         applied: which clicks changed a state; the others had been applied before, (B,).
-        lists: after each moment, the newest list of each user who clicked at it; none if none were asked for.
+        lists: after each moment, the newest list of each user who clicked at it, none if none were asked for; then the
+            ones made anew.
         listed: where each list's last click is among the clicks, ascending by moment, then by user.
         target: row of each applied click's item, -1 where the evidence did not have it yet, (A,).
         evidence: the applied clicks, for everybody's counts, (A,).
@@ -84,6 +85,18 @@ class Advance(NamedTuple):
     fresh: npt.NDArray[np.int64]
     target: npt.NDArray[np.int32]
     moments: Moments
+
+
+class Again(NamedTuple):
+    """Lists that are made anew for users without a click of theirs.
+
+    Attributes:
+        click: whose user's list it is, in the state before this click, (R,).
+        moment: when it is made, ascending, (R,).
+    """
+
+    click: npt.NDArray[np.int64]
+    moment: npt.NDArray[np.int64]
 
 
 class Engine:
@@ -124,6 +137,7 @@ class Engine:
         *,
         lists: bool = True,
         answers: bool = False,
+        again: Again | None = None,
     ) -> Step:
         """Apply clicks to the states of their users, and rank for each user.
 
@@ -141,6 +155,7 @@ class Engine:
             ends: where the clicks of each moment end, the last one with the last click, (M,); None: one moment.
             lists: False where nobody reads the new lists: none are made.
             answers: whether the lists as of before each click, and the loss of each, are wanted.
+            again: lists to make anew for users who click later, of clicks that no state has passed.
         """
         ends = np.array([len(clicks)]) if ends is None else ends
         states, before, after, fresh, target, moments = self.advance(clicks, states, counts, ends, after=lists)
@@ -148,11 +163,14 @@ class Engine:
         applied[fresh] = True
         listed = _last_of_each(clicks.user, ends) if lists else np.zeros(0, np.int64)
         after = after[listed]
+        asked = Asked(after, last_ms(after), np.searchsorted(listed, ends))
+        if again is not None:
+            asked, place = _also(asked, again, before, clicks, ends)
         one, other = self._ranking.views(
             counts,
             moments,
             Asked(before, clicks.ts_ms[fresh], moments.end),
-            Asked(after, _last_ms(after), np.searchsorted(listed, ends)),
+            asked,
         )
         judged = self._ranking.judge(one, target, self.settings.examples.candidates, answers=answers)
         evidence = moments.evidence
@@ -161,6 +179,8 @@ class Engine:
             self._random,
         )  # fmt: skip
         made = self._ranking.lists(other)
+        if again is not None:
+            made = Lists(made.item[place], made.score[place], made.parts[place], made.because[place])
         return Step(states, applied, made, listed, target, evidence, examples, judged, one)
 
     def advance(
@@ -272,6 +292,20 @@ def _targets(
     return row, known, unknown[first[order]]
 
 
+def _also(
+    asked: Asked, again: Again, before: UserStates, clicks: Clicks, ends: npt.NDArray[np.int64]
+) -> tuple[Asked, npt.NDArray[np.int64]]:
+    """Those who are asked about, and those whose lists are made anew, by moment; and the place of each there."""
+    moment = np.concatenate([np.repeat(np.arange(len(ends)), np.diff(asked.end, prepend=0)), again.moment])
+    begin = np.append(0, ends[:-1])[again.moment]
+    order = np.argsort(moment, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    states = np.concatenate([asked.states, before[again.click]])[order]
+    now_ms = np.concatenate([asked.now_ms, clicks.ts_ms[begin]])[order]
+    return Asked(states, now_ms, np.searchsorted(moment[order], np.arange(len(ends)), side="right")), place
+
+
 def _last_of_each(user: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The last click of each user at each moment, by moment, then by user."""
     moment = np.searchsorted(ends, np.arange(len(user)), side="right")
@@ -292,7 +326,8 @@ def _waves(user: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
         yield np.sort(order[turn == n])
 
 
-def _last_ms(states: UserStates) -> npt.NDArray[np.int64]:
+def last_ms(states: UserStates) -> npt.NDArray[np.int64]:
+    """Time of each user's last click, 0 without any, (U,)."""
     last = np.maximum(states["history_length"].astype(np.int64) - 1, 0)
     ms: npt.NDArray[np.int64] = states["ts_ms"][np.arange(len(states)), last]
     return ms
@@ -304,7 +339,7 @@ def _in_session(states: UserStates, clicks: Clicks, chosen: npt.NDArray[np.int64
     Two session ids decide where both are given, a gap of 30 minutes of event time otherwise.
     """
     session = clicks.session[chosen]
-    near = clicks.ts_ms[chosen] - _last_ms(states) < SESSION_GAP_MS
+    near = clicks.ts_ms[chosen] - last_ms(states) < SESSION_GAP_MS
     both = (session != 0) & (states["session"] != 0)
     same = np.where(both, session == states["session"], near) & (states["history_length"] > 0)
     return np.where(same, np.minimum(states["session_length"], 60_000), 0).astype(np.int64)

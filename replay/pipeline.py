@@ -7,26 +7,24 @@ weights are served from the next refresh on.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from eddyline.model.buffer import BufferSettings, ReplayBuffer
 from eddyline.model.counts import Counts
-from eddyline.model.engine import Engine, EngineSettings, Step
+from eddyline.model.engine import Engine, EngineSettings, last_ms
 from eddyline.model.learner import Learner, LearnerSettings
 from eddyline.model.losses import remember, side_by_side
 from eddyline.model.model import Model, untrained_model
 from eddyline.model.parts import Ablation, Part
 from eddyline.replay.contender import Answers, Progress, Question, WarmUp
 from eddyline.replay.pretrain import ClickLog, PretrainSettings, pretrain
+from eddyline.replay.published import Published, RefreshPolicy
 from eddyline.replay.tensorboard import OnStep
-from eddyline.replay.ticks import Block, RowTable, UserTable
-from eddyline.state.errors import EddylineError
+from eddyline.replay.ticks import Block, UserTable
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
 
@@ -41,7 +39,7 @@ class PipelineSettings:
         engine, learner, pretrain: of the model.
         weights_every_ms: event time between two refreshes of the served weights.
         publish_examples: examples learned at least between two of them.
-        refresh_users: recently active users whose published lists a refresh makes anew.
+        refresh: when published lists are made anew.
     """
 
     engine: EngineSettings
@@ -49,29 +47,7 @@ class PipelineSettings:
     pretrain: PretrainSettings
     weights_every_ms: int
     publish_examples: int
-    refresh_users: int
-
-
-class _Published(RowTable):
-    """The list of each user on the topic, by rows of users; -1 where there is none."""
-
-    def __init__(self, length: int, refresh_users: int) -> None:
-        super().__init__(lambda users: np.full((users, length), -1, np.int32))
-        self._recent: OrderedDict[int, None] = OrderedDict()  # recently active users, oldest first
-        self._refresh_users = refresh_users
-
-    @property
-    def active(self) -> npt.NDArray[np.int64]:
-        """Users whose lists a refresh makes anew."""
-        return np.fromiter(self._recent, np.int64, len(self._recent))
-
-    def note(self, rows: npt.NDArray[np.int64]) -> None:
-        """These users were active."""
-        for row in rows.tolist():
-            self._recent[row] = None
-            self._recent.move_to_end(row)
-        while len(self._recent) > self._refresh_users:
-            self._recent.popitem(last=False)
+    refresh: RefreshPolicy
 
 
 _ASKED_AGAIN = 2_000
@@ -79,12 +55,6 @@ _ASKED_AGAIN = 2_000
 
 _SOURCES_EVERY = 8
 """Of so many clicks of a block one tells what its list is made of."""
-
-
-def _place(lists: npt.NDArray[np.int32], target: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Place of each target on its list, from 1; 0 where it is not on it."""
-    found = (lists == target[:, None]) & (target[:, None] >= 0)
-    return np.where(found.any(1), 1 + found.argmax(1), 0).astype(np.int32)
 
 
 def _served(learner: Learner) -> Model:
@@ -133,7 +103,7 @@ class Eddyline:
             seed,
         )
         self._users = UserTable(settings.engine.shape)
-        self._published = _Published(question.length, settings.refresh_users) if published else None
+        self._published = Published(question.length, settings.refresh) if published else None
         self._learner: Learner | None = None
         self._waiting: list[Examples] = []
         self._since_refresh = 0
@@ -172,24 +142,30 @@ class Eddyline:
         for name in ("partition", "offset", "clicks", "session", "session_length", "history_length", "item", "ts_ms"):
             states[name] = known[name]
         self._users.put(np.arange(len(known)), states)
+        if self._published is not None:
+            by_time = np.argsort(last_ms(states), kind="stable")
+            self._published.note(by_time[states["history_length"][by_time] > 0])
         self._learner = Learner(self._learning, engine.shape, engine.ranking.long_term_items, model, self._seed)
         self._engine.swap(_served(self._learner))
 
     def play(self, block: Block) -> Answers:
         """One step of the engine through all ticks of the block; then the learner's turn, as in the stream."""
+        topic = self._published
+        again = topic.again(block) if topic else None
         step = self._engine.step(
             block.clicks,
             self._users.at(block.users),
             self._counts,
             block.ends,
-            lists=self._published is not None,
+            lists=topic is not None,
             answers=True,
+            again=again,
         )
         self._users.put(block.users, step.states)
         self._waiting += step.examples
         asked = np.arange(0, len(block), _SOURCES_EVERY)
         sources = self._engine.ranking.sources(step.view, asked, step.judged.top[asked])
-        published = self._follow(block, step) if self._published else None
+        published = topic.follow(block, step, again) if topic and again else None
         self._uncounted.append(step.evidence)
         if block.closed:
             for evidence in self._uncounted:
@@ -199,24 +175,6 @@ class Eddyline:
         if block.closed:
             self._refresh(int(block.clicks.ts_ms[-1]))
         return Answers(step.judged.rank, step.judged.top, step.judged.loss, published, sources)
-
-    def _follow(self, block: Block, step: Step) -> npt.NDArray[np.int32]:
-        """Put the new lists on the topic; the places of the clicked items on those it held as they were clicked."""
-        topic, M = self._published, len(block.ends)
-        if topic is None:
-            raise EddylineError("lists on the topic are not followed: make the contender with published=True")
-        user = block.clicks.user
-        moment = np.searchsorted(block.ends, np.arange(len(block)), side="right")
-        made = user[step.listed] * M + moment[step.listed]
-        order = np.argsort(made)
-        before = np.searchsorted(made[order], user * M + moment) - 1  # the user's list of an earlier moment, if any
-        at = order[np.maximum(before, 0)]
-        held = topic.at(block.users[user])
-        here = (before >= 0) & (made[at] // M == user)
-        held[here] = step.lists.item[at[here]]
-        topic.put(block.users[user[step.listed]], step.lists.item)
-        topic.note(block.users[user[step.listed]])
-        return _place(held, step.target)
 
     def _learn(self, block: int) -> None:
         """Learn as the trainer does, from the examples that wait: of so many blocks as are nearest to a step's.
@@ -247,7 +205,7 @@ class Eddyline:
         self._engine.swap(_served(learner))
         self._since_refresh = 0
         self._refreshed_ms = now_ms
-        if self._published:
+        if self._published is not None:
             rows = self._published.active
             for part in np.array_split(rows, max(1, len(rows) // 256)):
                 lists = self._engine.recommend(self._users.at(part), self._counts.clock_ms, self._counts)

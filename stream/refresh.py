@@ -1,4 +1,4 @@
-"""Refresh: which users clicked recently, and whose lists a new model is still to make anew."""
+"""Refresh: which users clicked recently, and whose lists are to be made anew because of what others did since."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ __all__ = ["Refresh"]
 
 
 class Refresh:
-    """The recently active users, and those of them who wait for a list of the model in use.
+    """The recently active users, and those of them who wait for a new list.
 
     Args:
         most: users remembered.
+        every_clicks: after so many clicks of anyone all of them wait; None: only once another model is in use.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, every_clicks: int | None) -> None:
         self._most = most
+        self._every = every_clicks
+        self._since = 0
         self._active: OrderedDict[User, None] = OrderedDict()  # oldest first
-        self._waiting: list[User] = []
+        self._waiting: OrderedDict[User, None] = OrderedDict()
 
     def clicked(self, users: Iterable[User]) -> None:
-        """Users clicked."""
+        """Users clicked, and have a new list for it."""
         for user in users:
             self._active[user] = None
             self._active.move_to_end(user)
+            self._waiting.pop(user, None)
         while len(self._active) > self._most:
             self._active.popitem(last=False)
 
@@ -34,10 +38,18 @@ class Refresh:
         """Users were erased."""
         for user in users:
             self._active.pop(user, None)
+            self._waiting.pop(user, None)
 
     def begin(self) -> None:
-        """Another model is in use: everyone waits for a new list."""
-        self._waiting = list(self._active)
+        """Everyone waits for a new list."""
+        self._waiting = self._active.copy()
+        self._since = 0
+
+    def counted(self, clicks: int) -> None:
+        """So many clicks more count: time for new lists, unless the last round is not over."""
+        self._since += clicks
+        if self._every is not None and self._since >= self._every and not self._waiting:
+            self.begin()
 
     def __bool__(self) -> bool:
         """Whether anyone waits."""
@@ -45,4 +57,4 @@ class Refresh:
 
     def take(self, most: int) -> list[User]:
         """The next users, the most recently active first; they wait no longer."""
-        return [self._waiting.pop() for _ in range(min(most, len(self._waiting)))]
+        return [self._waiting.popitem()[0] for _ in range(min(most, len(self._waiting)))]

@@ -64,11 +64,13 @@ class Serving:
         warm_up(self._settings)
         self.recommend([User(0, b"nobody")], [encode_state(new_states(self._settings.shape, 1)[0])])
 
-    def fold(self, values: Sequence[bytes], next_offset: int) -> None:
-        """Count what any worker saw."""
-        for value in values:
-            self.counts.fold(Evidence.decode(value))
+    def fold(self, values: Sequence[bytes], next_offset: int) -> int:
+        """Count what any worker saw; returns how many clicks that is."""
+        evidence = [Evidence.decode(value) for value in values]
+        for one in evidence:
+            self.counts.fold(one)
         self.evidence_offset = next_offset
+        return sum(map(len, evidence))
 
     def begin_with(self, model: Model, counts: Counts) -> bool:
         """Begin anew with a version made before the stream, as long as no evidence was folded; False afterwards."""

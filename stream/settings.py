@@ -17,7 +17,10 @@ class WorkerSettings(BaseModel):
     micro_batch: int = Field(256, ge=1, le=4096, description="Most clicks in one micro-batch")
     within_s: float = Field(0.05, gt=0, description="Longest a click waits for its micro-batch to fill")
     commit_interval_s: float = Field(1.0, gt=0, description="Time between commits of offsets")
-    refresh_users: int = Field(2_000, ge=0, description="Recently active users whose lists a new model refreshes")
+    refresh_users: int = Field(2_000, ge=0, description="Recently active users whose lists are refreshed")
+    refresh_clicks: int | None = Field(
+        32, ge=1, description="Refresh them after so many clicks of anyone; empty: only when a new model comes"
+    )
     refresh_per_s: float = Field(500.0, gt=0, description="Most lists refreshed per second; clicks go first")
     refresh_batch: int = Field(50, ge=1, description="Lists refreshed at a time")
     sweep_interval_s: float = Field(10.0, gt=0, description="Time between two looks for idle users")

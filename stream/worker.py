@@ -78,7 +78,7 @@ class Worker:
         self._stopping = False
         self._tasks: list[asyncio.Task[bool]] = []
         self._mine: set[int] = set()  # partitions assigned to this worker, by Kafka's last word
-        self._to_refresh = Refresh(settings.worker.refresh_users)
+        self._to_refresh = Refresh(settings.worker.refresh_users, settings.worker.refresh_clicks)
         self._behind = False
         self._delivering: asyncio.Task[bool] | None = None  # the micro-batch before
         self._in_flight: dict[User, bytes] = {}  # its states, until they are written
@@ -243,12 +243,14 @@ class Worker:
     async def _fold(self) -> None:
         """Evidence of all workers into the counts."""
         while True:
-            await self._fold_in(await self._evidence.poll())
+            self._to_refresh.counted(await self._fold_in(await self._evidence.poll()))
             self.metrics.evidence_lag.set(self._evidence.lag)
 
-    async def _fold_in(self, records: Sequence[Record]) -> None:
+    async def _fold_in(self, records: Sequence[Record]) -> int:
+        """Count what the records say; returns how many clicks that is."""
         values = [record.value for record in records if record.value]
-        await self._model_work(self.serving.fold, values, self._evidence.next)
+        clicks: int = await self._model_work(self.serving.fold, values, self._evidence.next)
+        return clicks
 
     async def _swap(self) -> None:
         """Take announced versions into use. Loading happens beside serving, the swap between two micro-batches."""
@@ -284,7 +286,7 @@ class Worker:
         )
 
     async def _refresh(self) -> None:
-        """New lists for recently active users after a swap, newest first, as far as clicks leave room."""
+        """New lists for recently active users, newest first, as far as clicks leave room."""
         worker = self.settings.worker
         while True:
             await asyncio.sleep(worker.refresh_batch / worker.refresh_per_s)

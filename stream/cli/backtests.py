@@ -74,6 +74,7 @@ def run_backtest(
     from eddyline.replay.backtest import backtest  # noqa: PLC0415
     from eddyline.replay.contender import Question  # noqa: PLC0415
     from eddyline.replay.pipeline import Eddyline, PipelineSettings  # noqa: PLC0415
+    from eddyline.replay.published import RefreshPolicy  # noqa: PLC0415
     from eddyline.replay.tensorboard import board  # noqa: PLC0415
 
     question = Question(asked.k[-1], asked.new_only)
@@ -83,7 +84,7 @@ def run_backtest(
         settings.pretrain,
         weights_every_ms,
         settings.trainer.publish_examples,
-        settings.worker.refresh_users,
+        RefreshPolicy(settings.worker.refresh_users, settings.worker.refresh_clicks, settings.worker.refresh_per_s),
     )
     eddylines = [Eddyline(services, question, published=published, seed=asked.seed)]
     eddylines += [Eddyline(services, question, without=part, seed=asked.seed) for part in dict.fromkeys(without)]

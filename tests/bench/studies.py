@@ -236,13 +236,18 @@ class Refresh:
     limit: int | None = None
 
     POLICIES: ClassVar = {
-        "never": ("worker.refresh_users=0",),
-        "256 examples, 20,000 users": ("trainer.publish_examples=256", "worker.refresh_users=20000"),
+        "own clicks alone": ("worker.refresh_users=0",),
+        "a new version": ("worker.refresh_clicks=",),
+        "8 clicks, 20,000 users, 10,000 lists/s": (
+            "worker.refresh_clicks=8",
+            "worker.refresh_users=20000",
+            "worker.refresh_per_s=10000",
+        ),
     }
 
     def _names(self, log: Log) -> list[tuple[str, str]]:
         others = [(policy, f"{log.name}-refresh-{n}") for n, policy in enumerate(self.POLICIES, 1)]
-        return [("512 examples, 2,000 users (the default)", log.name), *others]
+        return [("32 clicks, 2,000 users, 500 lists/s (the default)", log.name), *others]
 
     def runs(self) -> list[Run]:
         """Every policy on every log."""
@@ -287,10 +292,10 @@ class Refresh:
             for policy, (published, request, listed) in self._figures(results, log).items()
         ]
         note = (
-            "Lists are made anew at each click of their user, and with a new version for recently active users. A user "
-            "who never clicked has none on the topic: the last column leaves these users out."
+            "Lists are made at each click of their user, and anew for recently active users with a new version or "
+            "after so many clicks of anyone. A user who never clicked has none: the last column leaves these users out."
         )
-        columns = ("log", "a version after, lists of", "published", "request", "ratio", "ratio, users with a list")
+        columns = ("log", "made anew after", "published", "request", "ratio", "ratio, users with a list")
         return Sheet("Published against request, NDCG@20", columns, rows, note)
 
     def goals(self, results: Results) -> Iterator[Goal]:

@@ -170,12 +170,12 @@ def test_the_best_policy_of_refreshing_counts(log: Path) -> None:
         return {"data": {"scored_clicks": 100}, "models": {"eddyline": ours}}
 
     study = Refresh([(Log("shop", "shop", "all", (), 1), log)])
-    assert [run.name for run in study.runs()] == ["shop-refresh-1", "shop-refresh-2"]
-    results = {"shop": result(0.4), "shop-refresh-1": result(0.2), "shop-refresh-2": result(0.46)}
+    assert [run.name for run in study.runs()] == ["shop-refresh-1", "shop-refresh-2", "shop-refresh-3"]
+    results = {"shop": result(0.4), "shop-refresh-1": result(0.2), "shop-refresh-2": result(0.46), "shop-refresh-3": result(0.45)}
     (goal,) = study.goals(results)
-    assert (goal.got, goal.holds) == ("0.920 × (256 examples, 20,000 users)", True)
+    assert (goal.got, goal.holds) == ("0.920 × (a new version)", True)
     rows = study.sheet(results).rows
-    assert [row[-2] for row in rows] == ["0.800", "0.400", "0.920"]
+    assert [row[-2] for row in rows] == ["0.800", "0.400", "0.920", "0.900"]
     assert rows[0][-1] == f"{0.4 / 0.45:.3f}"  # a tenth of the request's figure is of users without a list
 
 

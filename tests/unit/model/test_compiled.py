@@ -23,7 +23,8 @@ def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: 
         (folder / name).write_text(text)
 
     def run() -> int:
-        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom eddyline.model.outer import outer\nprint(outer(1))"
+        lines = f"import sys; sys.path.insert(0, {str(tmp_path)!r})", "from eddyline.model.outer import outer"
+        code = "\n".join([*lines, "print(outer(1))"])
         return int(subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True).stdout)
 
     assert run() == 2

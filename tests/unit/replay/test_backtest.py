@@ -18,6 +18,7 @@ from eddyline.replay.backtest import BacktestSettings, backtest, outline
 from eddyline.replay.contender import Answers, Contender, Progress, Question, WarmUp
 from eddyline.replay.pipeline import Eddyline, PipelineSettings
 from eddyline.replay.pretrain import PretrainSettings
+from eddyline.replay.published import RefreshPolicy
 from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks
 from eddyline.replay.ticks import Tick
 from eddyline.state.errors import EddylineError
@@ -77,7 +78,13 @@ def run(
 @pytest.fixture
 def eddyline(engine_settings: EngineSettings) -> Callable[..., Eddyline]:
     def make(
-        without: Ablation | None = None, *, published: bool = False, weights_every_ms: int = 30_000, batch: int = 64
+        without: Ablation | None = None,
+        *,
+        published: bool = False,
+        weights_every_ms: int = 30_000,
+        batch: int = 64,
+        refresh_clicks: int | None = None,
+        refresh_per_s: float = 1e12,
     ) -> Eddyline:
         services = PipelineSettings(
             engine_settings,
@@ -85,7 +92,7 @@ def eddyline(engine_settings: EngineSettings) -> Callable[..., Eddyline]:
             PretrainSettings(epochs=2, least_steps=20),
             weights_every_ms=weights_every_ms,
             publish_examples=64,
-            refresh_users=50,
+            refresh=RefreshPolicy(10**6, refresh_clicks, refresh_per_s),
         )
         return Eddyline(services, Question(5, exclude_seen=False), published=published, without=without)
 
@@ -158,6 +165,23 @@ def test_the_same_log_and_seed_give_the_same_bytes(
         return json.dumps(result)
 
     assert once() == once()
+
+
+def test_lists_refreshed_before_every_click_are_those_of_a_request(
+    eddyline: Callable[..., Eddyline], engine_settings: EngineSettings
+) -> None:
+    always, sometimes, never, slow = (
+        run([eddyline(published=True, refresh_clicks=clicks, refresh_per_s=per_s)], engine_settings, counts_every_ms=0)
+        for clicks, per_s in ((1, 1e12), (64, 1e12), (None, 1e12), (1, 1e-12))
+    )
+    figures = always["models"]["eddyline"]
+    listed = [group for name, group in figures["by"]["activity"].items() if name != "0"]  # the others have no list
+    hits = sum(group["clicks"] * group["recall@5"] for group in listed if group["clicks"])
+    assert figures["published"]["recall@5"] * 750 == pytest.approx(hits)
+    found = [result["models"]["eddyline"]["published"]["ndcg@5"] for result in (always, sometimes, never)]
+    assert found == sorted(found, reverse=True)
+    assert len(set(found)) == 3
+    assert slow["models"]["eddyline"]["published"] == never["models"]["eddyline"]["published"]
 
 
 def test_eddyline_beats_chance_and_reports_everything(

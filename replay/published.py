@@ -1,0 +1,116 @@
+"""The lists on the topic in a backtest: made at each click of their user, and anew when a refresh comes by."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from eddyline.model.engine import Again, Step
+from eddyline.replay.ticks import Block, RowTable
+
+__all__ = ["Published", "RefreshPolicy"]
+
+
+@dataclass(frozen=True)
+class RefreshPolicy:
+    """When lists on the topic are made anew, apart from their users' own clicks.
+
+    Attributes:
+        users: recently active users whose lists are.
+        clicks: after so many clicks of anyone; None: only with new weights.
+        per_s: lists made in a second of event time at most.
+    """
+
+    users: int
+    clicks: int | None
+    per_s: float
+
+
+class Published(RowTable):
+    """The list of each user on the topic, by rows of users; -1 where there is none.
+
+    A list that nobody clicks at before the next refresh is never read. So of a refresh only the lists are made of users
+    who click before the next one; the others are as good as made. Refreshes stand at the beginning of each block and
+    after every so many clicks in it.
+
+    Args:
+        length: K.
+        policy: when lists are made anew.
+    """
+
+    def __init__(self, length: int, policy: RefreshPolicy) -> None:
+        super().__init__(lambda users: np.full((users, length), -1, np.int32))
+        self._policy = policy
+        self._recent: OrderedDict[int, None] = OrderedDict()  # recently active users, oldest first
+        self._refreshed_ms = 0
+
+    @property
+    def active(self) -> npt.NDArray[np.int64]:
+        """Users whose lists a refresh makes anew."""
+        return np.fromiter(self._recent, np.int64, len(self._recent))
+
+    def note(self, rows: npt.NDArray[np.int64]) -> None:
+        """These users were active, the last one last."""
+        for row in rows.tolist():
+            self._recent[row] = None
+            self._recent.move_to_end(row)
+        while len(self._recent) > self._policy.users:
+            self._recent.popitem(last=False)
+
+    def again(self, block: Block) -> Again:
+        """The lists that refreshes in the block make anew and that are read: of which click's user, at which moment."""
+        points, users = self._points(block), block.users[block.clicks.user].tolist()
+        moment = np.searchsorted(block.ends, np.arange(len(block)), side="right")
+        last = np.searchsorted(points, moment, side="right") - 1
+        made: dict[int, int] = {}  # the moment at which the newest list of each user so far was made
+        clicks, at = [], []
+        for n, (user, place, m) in enumerate(zip(users, last.tolist(), moment.tolist(), strict=True)):
+            known = user in made or user in self._recent
+            if place >= 0 and known and made.get(user, -1) < points[place]:
+                clicks.append(n)
+                at.append(points[place])
+            made[user] = m
+        order = np.argsort(at, kind="stable")
+        return Again(np.array(clicks, np.int64)[order], np.array(at, np.int64)[order])
+
+    def _points(self, block: Block) -> list[int]:
+        """The moments before whose clicks a refresh is over."""
+        policy, points, last = self._policy, list[int](), None
+        if policy.clicks is None:
+            return points
+        starts = [0, *block.ends[:-1].tolist()]
+        for m, start in enumerate(starts):
+            now_ms = int(block.clicks.ts_ms[start])
+            enough_s = len(self._recent) / policy.per_s
+            if (last is None or start - last >= policy.clicks) and now_ms - self._refreshed_ms >= 1000 * enough_s:
+                points.append(m)
+                last, self._refreshed_ms = start, now_ms
+        return points
+
+    def follow(self, block: Block, step: Step, again: Again) -> npt.NDArray[np.int32]:
+        """Put the new lists on the topic; the places of the clicked items on those it held as they were clicked."""
+        M, user = len(block.ends), block.clicks.user
+        moment = np.searchsorted(block.ends, np.arange(len(block)), side="right")
+        # Of each moment first the lists made anew, then the clicks, then the lists they bring.
+        of = np.concatenate([user[step.listed], user[again.click]])
+        made = 3 * (of * M + np.concatenate([moment[step.listed], again.moment]))
+        made[: len(step.listed)] += 2
+        order = np.argsort(made)
+        before = np.searchsorted(made[order], 3 * (user * M + moment) + 1) - 1
+        newest = order[np.maximum(before, 0)]
+        held = self.at(block.users[user])
+        here = (before >= 0) & (of[newest] == user)
+        held[here] = step.lists.item[newest[here]]
+        active = block.users[user[step.listed]]
+        self.put(active, step.lists.item[: len(active)])
+        self.note(active)
+        return _place(held, step.target)
+
+
+def _place(lists: npt.NDArray[np.int32], target: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Place of each target on its list, from 1; 0 where it is not on it."""
+    found = (lists == target[:, None]) & (target[:, None] >= 0)
+    return np.where(found.any(1), 1 + found.argmax(1), 0).astype(np.int32)

@@ -1,0 +1,56 @@
+"""Whose list is made anew, and when."""
+
+from __future__ import annotations
+
+import pytest
+
+from eddyline.stream.microbatch import User
+from eddyline.stream.refresh import Refresh
+
+ANN, BOB, CID = (User(0, name) for name in (b"ann", b"bob", b"cid"))
+
+
+@pytest.fixture
+def refresh() -> Refresh:
+    made = Refresh(2, 10)
+    made.clicked([ANN, BOB, CID, BOB])
+    return made
+
+
+def test_nobody_waits_until_a_model_comes_then_the_newest_first(refresh: Refresh) -> None:
+    assert not refresh
+    refresh.begin()
+    assert refresh
+    assert refresh.take(1) == [BOB]
+    assert refresh.take(5) == [CID]  # ann is beyond the two that are remembered
+    assert not refresh
+    assert refresh.take(5) == []
+
+
+def test_everyone_waits_after_so_many_clicks_but_no_round_begins_before_the_last_is_over(refresh: Refresh) -> None:
+    refresh.counted(9)
+    assert not refresh
+    refresh.counted(1)
+    assert refresh.take(1) == [BOB]
+    refresh.counted(25)
+    assert refresh.take(2) == [CID]
+    refresh.counted(1)
+    assert refresh.take(2) == [BOB, CID]
+    refresh.counted(9)
+    assert not refresh
+
+
+def test_who_clicks_has_a_new_list_and_who_is_erased_needs_none(refresh: Refresh) -> None:
+    refresh.begin()
+    refresh.clicked([BOB])
+    refresh.forget([CID])
+    assert not refresh
+    refresh.begin()
+    assert refresh.take(5) == [BOB]
+
+
+def test_without_a_number_of_clicks_only_models_count() -> None:
+    refresh = Refresh(2, None)
+    refresh.clicked([ANN])
+    refresh.counted(10**9)
+    assert not refresh

@@ -19,7 +19,7 @@ class WorkerSettings(BaseModel):
     commit_interval_s: float = Field(1.0, gt=0, description="Time between commits of offsets")
     refresh_users: int = Field(2_000, ge=0, description="Recently active users whose lists are refreshed")
     refresh_clicks: int | None = Field(
-        32, ge=1, description="Refresh them after so many clicks of anyone; empty: only when a new model comes"
+        16, ge=1, description="Refresh them after so many clicks of anyone; empty: only when a new model comes"
     )
     refresh_per_s: float = Field(500.0, gt=0, description="Most lists refreshed per second; clicks go first")
     refresh_batch: int = Field(50, ge=1, description="Lists refreshed at a time")

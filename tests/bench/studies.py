@@ -247,7 +247,7 @@ class Refresh:
 
     def _names(self, log: Log) -> list[tuple[str, str]]:
         others = [(policy, f"{log.name}-refresh-{n}") for n, policy in enumerate(self.POLICIES, 1)]
-        return [("32 clicks, 2,000 users, 500 lists/s (the default)", log.name), *others]
+        return [("16 clicks, 2,000 users, 500 lists/s (the default)", log.name), *others]
 
     def runs(self) -> list[Run]:
         """Every policy on every log."""

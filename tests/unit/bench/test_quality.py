@@ -171,7 +171,8 @@ def test_the_best_policy_of_refreshing_counts(log: Path) -> None:
 
     study = Refresh([(Log("shop", "shop", "all", (), 1), log)])
     assert [run.name for run in study.runs()] == ["shop-refresh-1", "shop-refresh-2", "shop-refresh-3"]
-    results = {"shop": result(0.4), "shop-refresh-1": result(0.2), "shop-refresh-2": result(0.46), "shop-refresh-3": result(0.45)}
+    others = {f"shop-refresh-{n}": result(published) for n, published in ((1, 0.2), (2, 0.46), (3, 0.45))}
+    results = {"shop": result(0.4), **others}
     (goal,) = study.goals(results)
     assert (goal.got, goal.holds) == ("0.920 × (a new version)", True)
     rows = study.sheet(results).rows

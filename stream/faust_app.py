@@ -77,17 +77,13 @@ async def run_service(service: Service, on_ready: Callable[[], None] = lambda: N
         loop.add_signal_handler(number, stop)
     finished = True
     try:
-        starting = asyncio.ensure_future(_start(service))
-        await _first(starting, asked.wait())
-        if starting.done():
-            await starting
-            on_ready()
-            await _first(service.failed, asked.wait())
-            if not service.failed.done():
-                finished &= await _within(_DRAIN_S, service.drain(), asked_again, "finish what is under way")
+        if await _started(service.start(), asked):
+            if await _started(service.app.start(), asked):
+                on_ready()
+                await _before(service.failed, asked)
+                if not service.failed.done():
+                    finished &= await _within(_DRAIN_S, service.drain(), asked_again, "finish what is under way")
             finished &= await _within(_STOP_S, service.app.stop(), asked_again, "leave the group")
-        else:
-            starting.cancel()
     finally:
         finished &= await _within(_STOP_S, service.stop(), asked_again, "disconnect")
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,15 +94,21 @@ async def run_service(service: Service, on_ready: Callable[[], None] = lambda: N
         service.failed.result()
 
 
-async def _start(service: Service) -> None:
-    await service.start()
-    await service.app.start()
+async def _started(work: Awaitable[Any], asked: asyncio.Event) -> bool:
+    """Do it, unless it is asked to stop meanwhile; whether it was done."""
+    task = asyncio.ensure_future(work)
+    if await _before(task, asked):
+        await task
+        return True
+    task.cancel()
+    await asyncio.wait([task], timeout=_STOP_S)
+    return False
 
 
-async def _first(*waited: Awaitable[Any]) -> None:
-    """Return once one of them is done."""
-    tasks = [asyncio.ensure_future(one) for one in waited]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+async def _before(task: asyncio.Future[Any], asked: asyncio.Event) -> bool:
+    """Wait for it, or until it is asked to stop; whether it is done."""
+    await asyncio.wait([task, asyncio.ensure_future(asked.wait())], return_when=asyncio.FIRST_COMPLETED)
+    return task.done()
 
 
 async def _within(seconds: float, work: Awaitable[Any], hurry: asyncio.Event, what: str) -> bool:

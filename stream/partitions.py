@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -39,7 +40,8 @@ class Partitions:
         self._outbox = outbox
         self._on_progress = on_progress
         self._open: dict[int, PartitionStore] = {}
-        self._erased: dict[int, dict[bytes, int]] = {}  # of each open partition: who was erased last, up to which click
+        # Who was erased last, up to which click, by partition; also of one that is given up, for when it comes back.
+        self._erased: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
 
     @property
     def owned(self) -> Mapping[int, PartitionStore]:
@@ -56,7 +58,6 @@ class Partitions:
         if partition in self._open:
             return
         store = await asyncio.to_thread(self._store.open, partition)
-        self._erased[partition] = {}
         await self._restore(store)
         self._open[partition] = store
 
@@ -64,7 +65,6 @@ class Partitions:
         """Give a partition up."""
         if self._open.pop(partition, None) is not None:
             self._store.close(partition)
-            del self._erased[partition]
 
     def close_all(self) -> None:
         """Give everything up."""

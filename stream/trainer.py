@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -83,7 +84,8 @@ class Trainer:
         self._stopping = True
         async with self._busy:
             if self._training is not None:
-                await self._checkpoint(self._training)
+                with suppress(Expelled):
+                    await self._checkpoint(self._training)
             await self.app.consumer.commit()
 
     async def stop(self) -> None:
@@ -93,7 +95,7 @@ class Trainer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stand_by()
         await self._outbox.stop()
-        self._thread.shutdown(cancel_futures=True)
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
         if self._server is not None:
             self._server.close()
 
@@ -177,10 +179,10 @@ class Trainer:
         trainer = self.settings.trainer
         while True:
             await asyncio.sleep(0.5)
-            training = self._training
-            if training is None:
-                continue
             async with self._busy:
+                training = self._training
+                if training is None:
+                    continue
                 try:
                     await self._fold(training)
                     await self._follow_operator(training)

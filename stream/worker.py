@@ -129,7 +129,7 @@ class Worker:
             if hasattr(self, follower):
                 await getattr(self, follower).stop()
         await self._outbox.stop()
-        self._thread.shutdown(cancel_futures=True)
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
         self.partitions.close_all()
         if self._server is not None:
             self._server.close()

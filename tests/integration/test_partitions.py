@@ -97,6 +97,19 @@ def test_whoever_is_erased_stays_erased(kafka: KafkaSettings, topic: str) -> Non
     assert newest == {b"ann": True, b"bob": False}
 
 
+def test_whoever_is_erased_stays_erased_when_the_partition_went_and_came_back(kafka: KafkaSettings, topic: str) -> None:
+    async def game(first: Worker, second: Worker) -> None:
+        await second.partitions.write({ANN: Erasure(7)})
+        await first.partitions.write({ANN: state(5)})
+        second.partitions.close(1)
+        await second.partitions.open(1)
+        assert second.offsets() == {b"bob": 2}
+
+    assert play(kafka, topic, game) == {b"bob": 2}
+    newest = {key: value is None for _, key, value in read_changelog(kafka, topic)}
+    assert newest == {b"ann": True, b"bob": False}
+
+
 def test_an_older_erasure_does_not_stand_either(kafka: KafkaSettings, topic: str) -> None:
     async def game(first: Worker, second: Worker) -> None:
         await second.partitions.write({ANN: Erasure(4)})
@@ -116,7 +129,5 @@ def test_only_the_newest_erasures_are_remembered(
     async def game(_: Worker, second: Worker) -> None:
         await second.partitions.write({User(1, b"u%d" % n): Erasure(n) for n in range(5)})
         assert second.partitions._erased == {1: {b"u3": 3, b"u4": 4}}
-        second.partitions.close(1)
-        assert second.partitions._erased == {}
 
     play(kafka, topic, game)

@@ -39,7 +39,7 @@ class Service:
 def run(stuck: str, ready: Callable[[Service], None]) -> list[str]:
     async def work() -> list[str]:
         service = Service(stuck=stuck)
-        if stuck == "start":
+        if stuck in ("start", "app start"):
             asyncio.get_running_loop().call_later(0.05, ready, service)
         await run_service(service, lambda: ready(service))
         return service.steps
@@ -84,6 +84,7 @@ def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_can_be_stopped_while_it_is_starting() -> None:
     assert run("start", ask) == ["start", "stop"]
+    assert run("app start", ask) == ["start", "app start", "app stop", "stop"]
 
 
 def test_a_service_that_fails_is_stopped_and_its_error_raised() -> None:

@@ -20,8 +20,6 @@ from typing import Any
 import structlog
 import torch
 
-from eddyline.model.checkpoint import Manifest, ModelStore
-from eddyline.state.errors import EddylineError
 from eddyline.state.records import Cause
 from eddyline.state.retention import IdleUsers
 from eddyline.state.rocks_store import RocksStateStore
@@ -29,15 +27,13 @@ from eddyline.stream.changelog import Erasure
 from eddyline.stream.config import Settings
 from eddyline.stream.delivery import Delivery
 from eddyline.stream.faust_app import build_app, run_service
-from eddyline.stream.follow import Follower, Record
 from eddyline.stream.kafka import wait_for_broker
+from eddyline.stream.knowledge import Knowledge
 from eddyline.stream.membership import Expelled, Membership
 from eddyline.stream.microbatch import Forget, MicroBatch, User, micro_batches
-from eddyline.stream.models import load_model, load_version, newest_manifest, starting_point
 from eddyline.stream.outbox import Outbox
 from eddyline.stream.partitions import Partitions
 from eddyline.stream.refresh import Refresh
-from eddyline.stream.serving import Serving
 from eddyline.stream.telemetry import Metrics, MetricsServer, serve
 from eddyline.stream.topics import Topics, require_topics
 
@@ -67,18 +63,18 @@ class Worker:
         )
         self._membership = Membership(self.app, settings.kafka.session_timeout_s)
         self._outbox = Outbox(settings.kafka, self._membership.confirm)
-        self._model_store = ModelStore(settings.model_store)
         store = RocksStateStore(settings.state)
         self.partitions = Partitions(store, settings.kafka, self.topics.states, self._outbox, self._moves_on)
         self._delivery = Delivery(self.topics, self._outbox, self.partitions, self.metrics)
         # All model work happens in this thread, one thing after the other.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._taken: asyncio.Queue[Sequence[Any]] = asyncio.Queue(1)
         self._busy = asyncio.Lock()
         self._stopping = False
         self._tasks: list[asyncio.Task[bool]] = []
         self._mine: set[int] = set()  # partitions assigned to this worker, by Kafka's last word
         self._to_refresh = Refresh(settings.worker.refresh_users, settings.worker.refresh_clicks)
+        self._knowledge = Knowledge(settings, self.topics, self.metrics, self._model_work, self._to_refresh)
         self._behind = False
         self._delivering: asyncio.Task[bool] | None = None  # the micro-batch before
         self._in_flight: dict[User, bytes] = {}  # its states, until they are written
@@ -92,25 +88,12 @@ class Worker:
         self.app.on_partitions_revoked.connect(self._revoked)
 
     async def start(self) -> None:
-        """Load the newest model and its counts, and fold the evidence since, before the first click is taken."""
-        settings = self.settings
+        """Take in what is known so far, before the first click is taken."""
         await self._outbox.start()
-        self._models = Follower(settings.kafka, self.topics.models)
-        await self._models.start(patient=True)
-        records = [record async for polled in self._models.to_end() for record in polled]
-        announced = newest_manifest(records, settings.model_store.name)
-        model, counts, offset = await asyncio.to_thread(
-            starting_point, self._model_store, announced, settings.counts, settings.engine.shape.dimension
-        )
-        self._evidence = Follower(settings.kafka, self.topics.evidence, offset)
-        await self._evidence.start(patient=True)
-        self.serving = Serving(settings.engine, settings.clicks, model, counts, self._evidence.next or 0)
-        await self._model_work(self.serving.warm_up)
-        async for polled in self._evidence.to_end():
-            await self._fold_in(polled)
-        self._server = serve(settings.telemetry, self.metrics, self.healthy)
-        self._follow_model(model.version, model.trained_until_ms)
-        for loop in (self._work, self._fold, self._swap, self._refresh, self._forget_idle, self._watch):
+        await self._knowledge.start()
+        self._server = serve(self.settings.telemetry, self.metrics, self.healthy)
+        keep_up = self._knowledge.follow_evidence, self._knowledge.follow_models
+        for loop in (self._work, *keep_up, self._refresh, self._forget_idle, self._watch):
             self._tasks.append(asyncio.create_task(self._guarded(loop())))
 
     async def drain(self) -> None:
@@ -125,11 +108,9 @@ class Worker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for follower in ("_evidence", "_models"):
-            if hasattr(self, follower):
-                await getattr(self, follower).stop()
+        await self._knowledge.stop()
         await self._outbox.stop()
-        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._model_thread.shutdown, cancel_futures=True)
         self.partitions.close_all()
         if self._server is not None:
             self._server.close()
@@ -192,11 +173,11 @@ class Worker:
         known = self.partitions.read(users)
         states = [self._in_flight.get(user, state) for user, state in zip(users, known, strict=True)]
         began = time.perf_counter()
-        served = await self._model_work(self.serving.apply, batch, states)
+        served = await self._model_work(self._knowledge.serving.apply, batch, states)
         self.metrics.step_seconds.observe(time.perf_counter() - began)
         await self._settle()
         self._in_flight = dict(zip(users, served.states, strict=True))
-        cause: Cause = "click" if self.serving.engine.model.version else "fallback"
+        cause: Cause = "click" if self._knowledge.serving.engine.model.version else "fallback"
         self._in_background(self._delivery.deliver(batch, users, served, cause))
         self._to_refresh.clicked(users)
 
@@ -238,52 +219,7 @@ class Worker:
         self._moved_on = time.monotonic()
 
     async def _model_work(self, work: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
-    async def _fold(self) -> None:
-        """Evidence of all workers into the counts."""
-        while True:
-            self._to_refresh.counted(await self._fold_in(await self._evidence.poll()))
-            self.metrics.evidence_lag.set(self._evidence.lag)
-
-    async def _fold_in(self, records: Sequence[Record]) -> int:
-        """Count what the records say; returns how many clicks that is."""
-        values = [record.value for record in records if record.value]
-        clicks: int = await self._model_work(self.serving.fold, values, self._evidence.next)
-        return clicks
-
-    async def _swap(self) -> None:
-        """Take announced versions into use. Loading happens beside serving, the swap between two micro-batches."""
-        while True:
-            manifest = newest_manifest(await self._models.poll(), self.settings.model_store.name)
-            if manifest is None or manifest.version == self.serving.engine.model.version:
-                continue
-            try:
-                await self._take(manifest)
-            except EddylineError as error:
-                _log.error("refused a model, the current one stays", version=manifest.version, reason=str(error))
-                continue
-            self._to_refresh.begin()
-            self.metrics.model_swaps.inc()
-            self._follow_model(manifest.version, manifest.trained_until_ms)
-            _log.info("took a model into use", version=manifest.version, cause=manifest.cause)
-
-    async def _take(self, manifest: Manifest) -> None:
-        """Load a version and serve it. One made before the stream comes with its counts, until the first click."""
-        store, dimension = self._model_store, self.settings.engine.shape.dimension
-        if not (self.serving.evidence_offset or manifest.evidence_offset):
-            made = await asyncio.to_thread(load_version, store, manifest, self.settings.counts, dimension)
-            if await self._model_work(self.serving.begin_with, *made):
-                return
-        rows = await self._model_work(self.serving.rows)
-        model = await asyncio.to_thread(load_model, store, manifest, dimension, rows)
-        await self._model_work(self.serving.swap, model)
-
-    def _follow_model(self, version: int, trained_until_ms: int) -> None:
-        self.metrics.model_version.set(version)
-        self.metrics.model_age_seconds.set_function(
-            lambda: max(0.0, time.time() - trained_until_ms / 1000) if version else 0.0
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._model_thread, work, *arguments)
 
     async def _refresh(self) -> None:
         """New lists for recently active users, newest first, as far as clicks leave room."""
@@ -299,7 +235,7 @@ class Worker:
                 found = zip(users, self.partitions.read(users), strict=True)
                 known = {user: state for user, state in found if state is not None}
                 if known:
-                    lists = await self._model_work(self.serving.recommend, list(known), list(known.values()))
+                    lists = await self._model_work(self._knowledge.serving.recommend, list(known), list(known.values()))
                     await self._delivery.publish(list(known), lists, "refresh")
 
     async def _forget_idle(self) -> None:
@@ -315,7 +251,7 @@ class Worker:
                     if partition not in self.partitions.owned:
                         continue
                     # Event time, but never ahead of the clock: one click dated wrongly must not make everybody old.
-                    now_ms = min(self.serving.counts.clock_ms, time.time_ns() // 1_000_000)
+                    now_ms = min(self._knowledge.serving.counts.clock_ms, time.time_ns() // 1_000_000)
                     found = idle.look(self.partitions.owned[partition], now_ms)
                     users = {User(partition, key): Erasure(offset) for key, offset in found.items()}
                     if users:

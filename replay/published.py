@@ -21,11 +21,13 @@ class RefreshPolicy:
     Attributes:
         users: recently active users whose lists are.
         clicks: after so many clicks of anyone; None: only with new weights.
+        every_s: event time between two of these at least.
         per_s: lists made in a second of event time at most.
     """
 
     users: int
     clicks: int | None
+    every_s: float
     per_s: float
 
 
@@ -84,8 +86,8 @@ class Published(RowTable):
         starts = [0, *block.ends[:-1].tolist()]
         for m, start in enumerate(starts):
             now_ms = int(block.clicks.ts_ms[start])
-            enough_s = len(self._recent) / policy.per_s
-            if (last is None or start - last >= policy.clicks) and now_ms - self._refreshed_ms >= 1000 * enough_s:
+            pause_s = max(policy.every_s, len(self._recent) / policy.per_s)
+            if (last is None or start - last >= policy.clicks) and now_ms - self._refreshed_ms >= 1000 * pause_s:
                 points.append(m)
                 last, self._refreshed_ms = start, now_ms
         return points

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -16,12 +17,15 @@ class Refresh:
     Args:
         most: users remembered.
         every_clicks: after so many clicks of anyone all of them wait; None: only once another model is in use.
+        every_s: time between two rounds because of clicks at least.
     """
 
-    def __init__(self, most: int, every_clicks: int | None) -> None:
+    def __init__(self, most: int, every_clicks: int | None, every_s: float) -> None:
         self._most = most
         self._every = every_clicks
+        self._every_s = every_s
         self._since = 0
+        self._began = -every_s
         self._active: OrderedDict[User, None] = OrderedDict()  # oldest first
         self._waiting: OrderedDict[User, None] = OrderedDict()
 
@@ -44,11 +48,13 @@ class Refresh:
         """Everyone waits for a new list."""
         self._waiting = self._active.copy()
         self._since = 0
+        self._began = time.monotonic()
 
     def counted(self, clicks: int) -> None:
-        """So many clicks more count: time for new lists, unless the last round is not over."""
+        """So many clicks more count: time for new lists, unless the last round is not over, or was a moment ago."""
         self._since += clicks
-        if self._every is not None and self._since >= self._every and not self._waiting:
+        enough = self._every is not None and self._since >= self._every
+        if enough and not self._waiting and time.monotonic() - self._began >= self._every_s:
             self.begin()
 
     def __bool__(self) -> bool:

@@ -21,6 +21,7 @@ class WorkerSettings(BaseModel):
     refresh_clicks: int | None = Field(
         16, ge=1, description="Refresh them after so many clicks of anyone; empty: only when a new model comes"
     )
+    refresh_every_s: float = Field(30.0, gt=0, description="Least time between two refreshes because of clicks")
     refresh_per_s: float = Field(500.0, gt=0, description="Most lists refreshed per second; clicks go first")
     refresh_batch: int = Field(50, ge=1, description="Lists refreshed at a time")
     sweep_interval_s: float = Field(10.0, gt=0, description="Time between two looks for idle users")

@@ -73,7 +73,9 @@ class Worker:
         self._stopping = False
         self._tasks: list[asyncio.Task[bool]] = []
         self._mine: set[int] = set()  # partitions assigned to this worker, by Kafka's last word
-        self._to_refresh = Refresh(settings.worker.refresh_users, settings.worker.refresh_clicks)
+        self._to_refresh = Refresh(
+            settings.worker.refresh_users, settings.worker.refresh_clicks, settings.worker.refresh_every_s
+        )
         self._knowledge = Knowledge(settings, self.topics, self.metrics, self._model_work, self._to_refresh)
         self._behind = False
         self._delivering: asyncio.Task[bool] | None = None  # the micro-batch before

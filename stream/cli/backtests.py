@@ -84,7 +84,12 @@ def run_backtest(
         settings.pretrain,
         weights_every_ms,
         settings.trainer.publish_examples,
-        RefreshPolicy(settings.worker.refresh_users, settings.worker.refresh_clicks, settings.worker.refresh_per_s),
+        RefreshPolicy(
+            settings.worker.refresh_users,
+            settings.worker.refresh_clicks,
+            settings.worker.refresh_every_s,
+            settings.worker.refresh_per_s,
+        ),
     )
     eddylines = [Eddyline(services, question, published=published, seed=asked.seed)]
     eddylines += [Eddyline(services, question, without=part, seed=asked.seed) for part in dict.fromkeys(without)]

@@ -238,16 +238,17 @@ class Refresh:
     POLICIES: ClassVar = {
         "own clicks alone": ("worker.refresh_users=0",),
         "a new version": ("worker.refresh_clicks=",),
-        "8 clicks, 20,000 users, 10,000 lists/s": (
+        "8 clicks and 1 s, 20,000 users, 10,000 lists/s": (
             "worker.refresh_clicks=8",
             "worker.refresh_users=20000",
             "worker.refresh_per_s=10000",
+            "worker.refresh_every_s=1",
         ),
     }
 
     def _names(self, log: Log) -> list[tuple[str, str]]:
         others = [(policy, f"{log.name}-refresh-{n}") for n, policy in enumerate(self.POLICIES, 1)]
-        return [("16 clicks, 2,000 users, 500 lists/s (the default)", log.name), *others]
+        return [("16 clicks and 30 s, 2,000 users, 500 lists/s (the default)", log.name), *others]
 
     def runs(self) -> list[Run]:
         """Every policy on every log."""

@@ -92,7 +92,7 @@ def eddyline(engine_settings: EngineSettings) -> Callable[..., Eddyline]:
             PretrainSettings(epochs=2, least_steps=20),
             weights_every_ms=weights_every_ms,
             publish_examples=64,
-            refresh=RefreshPolicy(10**6, refresh_clicks, refresh_per_s),
+            refresh=RefreshPolicy(10**6, refresh_clicks, 0.0, refresh_per_s),
         )
         return Eddyline(services, Question(5, exclude_seen=False), published=published, without=without)
 

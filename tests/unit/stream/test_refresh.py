@@ -12,7 +12,7 @@ ANN, BOB, CID = (User(0, name) for name in (b"ann", b"bob", b"cid"))
 
 @pytest.fixture
 def refresh() -> Refresh:
-    made = Refresh(2, 10)
+    made = Refresh(2, 10, 0.0)
     made.clicked([ANN, BOB, CID, BOB])
     return made
 
@@ -50,7 +50,27 @@ def test_who_clicks_has_a_new_list_and_who_is_erased_needs_none(refresh: Refresh
 
 
 def test_without_a_number_of_clicks_only_models_count() -> None:
-    refresh = Refresh(2, None)
+    refresh = Refresh(2, None, 0.0)
     refresh.clicked([ANN])
     refresh.counted(10**9)
     assert not refresh
+
+
+def test_rounds_because_of_clicks_are_a_while_apart_those_of_models_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    refresh = Refresh(2, 10, 30.0)
+    refresh.clicked([ANN])
+    refresh.counted(10)
+    assert refresh.take(1) == [ANN]
+    now += 29
+    refresh.counted(50)
+    assert not refresh
+    refresh.begin()
+    assert refresh.take(1) == [ANN]
+    now += 29
+    refresh.counted(50)
+    assert not refresh
+    now += 1
+    refresh.counted(0)
+    assert refresh

@@ -1,8 +1,9 @@
 """The worker's store: one RocksDB database per click partition, all under one folder that one process owns.
 
-On disk, `<folder>/partition-<p>/` is a RocksDB database in raw mode with two kinds of keys:
+On disk, `<folder>/partition-<p>/` is a RocksDB database in raw mode with three kinds of keys:
 
     b"u" + user id   the user's state, opaque bytes
+    b"e" + hash      of the id of a user who was erased: up to which click, and when
     b"head"          magic, format version, partition, changelog offset, caught-up time, number of users
 
 The head is the format marker and the bookkeeping in one: every batch writes rows and head together, so the
@@ -20,14 +21,15 @@ import os
 import struct
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import IO
 
 import rocksdict
+import xxhash
 
 from eddyline.state.errors import EddylineError, UnknownFormat
-from eddyline.state.store import Head, PartitionStore, StateSettings, StateStore, now_ms
+from eddyline.state.store import Erasure, Head, PartitionStore, StateSettings, StateStore, now_ms
 
 __all__ = ["FORMAT", "RocksPartitionStore", "RocksStateStore"]
 
@@ -38,6 +40,8 @@ _HEAD_KEY = b"head"
 _HEAD = struct.Struct("<8sHIqqq")  # magic, format, partition, changelog offset (-1 none), caught_up_ms, users
 _MAGIC = b"eddyline"
 _ROW = b"u"  # sorts after _HEAD_KEY, so rows run from b"u" to the end of the database
+_ERASED = b"e"  # sorts before it
+_ERASURE = struct.Struct("<qq")  # up to which offset, when it was written in milliseconds since 1970
 _MIB = 1 << 20
 
 
@@ -103,6 +107,19 @@ class RocksPartitionStore(PartitionStore):
         found: list[bytes | None] = self._db.get([_ROW + key for key in keys])
         return found
 
+    def erased(self, keys: Sequence[bytes]) -> list[int | None]:
+        """Up to which click each of these users was erased last."""
+        self._check_open()
+        found = self._db.get([_erasure_key(key) for key in keys])
+        return [None if raw is None else _ERASURE.unpack(raw)[0] for raw in found]
+
+    def drop_erasures(self, before_ms: int) -> None:
+        """Forget erasures that were written before this time."""
+        self._check_open()
+        rows = takewhile(lambda row: row[0] < _HEAD_KEY, self._db.items(from_key=_ERASED, read_opt=_sweep()))
+        for key in [key for key, raw in rows if _ERASURE.unpack(raw)[1] < before_ms]:
+            del self._db[key]
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every row by ascending user id, as they stand now."""
         self._check_open()
@@ -122,18 +139,23 @@ class RocksPartitionStore(PartitionStore):
         value: int | None = self._db.property_int_value(name)
         return value
 
-    def _apply(self, changes: Mapping[bytes, bytes | None], head: Head) -> None:
+    def _apply(self, changes: Mapping[bytes, bytes | Erasure], head: Head) -> None:
         batch = rocksdict.WriteBatch(raw_mode=True)
-        for key, value in changes.items():
-            if value is None:
+        before = self.erased(list(changes))
+        for (key, value), erased in zip(changes.items(), before, strict=True):
+            if isinstance(value, Erasure):
                 del batch[_ROW + key]
+                batch[_erasure_key(key)] = _ERASURE.pack(value.up_to, now_ms())
             else:
                 batch[_ROW + key] = value
+                if erased is not None:
+                    del batch[_erasure_key(key)]
         self._commit(batch, head)
 
     def _clear(self, head: Head) -> None:
         batch = rocksdict.WriteBatch(raw_mode=True)
-        batch.delete_range(_ROW, bytes([_ROW[0] + 1]))
+        for kind in (_ROW, _ERASED):
+            batch.delete_range(kind, bytes([kind[0] + 1]))
         self._commit(batch, head)
 
     def _commit(self, batch: rocksdict.WriteBatch, head: Head) -> None:
@@ -243,6 +265,10 @@ def _open_database(path: Path, options: rocksdict.Options) -> rocksdict.Rdict:
 
 def _remedy(path: Path) -> str:
     return f"stop the worker and delete the folder {path}; the state is rebuilt from the changelog"
+
+
+def _erasure_key(user: bytes) -> bytes:
+    return _ERASED + xxhash.xxh3_128_digest(user)
 
 
 def _encode_head(partition: int, head: Head) -> bytes:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eddyline.state.errors import EddylineError
 
-__all__ = ["Head", "PartitionStore", "StateSettings", "StateStore", "now_ms"]
+__all__ = ["Erasure", "Head", "PartitionStore", "StateSettings", "StateStore", "now_ms"]
 
 
 class StateSettings(BaseModel):
@@ -55,6 +55,12 @@ class Head(NamedTuple):
     changelog_offset: int | None
     caught_up_ms: int
     users: int
+
+
+class Erasure(NamedTuple):
+    """A user is erased: every click up to the one at this offset of the clicks topic is forgotten."""
+
+    up_to: int
 
 
 def now_ms() -> int:
@@ -95,7 +101,7 @@ class PartitionStore(ABC):
 
     def write(
         self,
-        changes: Mapping[bytes, bytes | None],
+        changes: Mapping[bytes, bytes | Erasure],
         changelog_offset: int,
         *,
         caught_up_ms: int | None = None,
@@ -103,7 +109,7 @@ class PartitionStore(ABC):
         """Write a micro-batch: all of it and the offset, or after a crash nothing of it.
 
         Args:
-            changes: new state by user id; None deletes the user.
+            changes: new state by user id, or that the user is erased, which is remembered beside the rows.
             changelog_offset: offset of the last changelog record the changes stand for. Never goes backwards.
             caught_up_ms: when the store held everything in the changelog. Left out, it is now: right for the
                 worker that owns the partition, whose changes are the changelog's newest. Recovery gives
@@ -121,14 +127,15 @@ class PartitionStore(ABC):
         if changes:
             known = self.get(list(changes))
             users += sum(
-                (new is not None) - (old is not None) for new, old in zip(changes.values(), known, strict=True)
+                (not isinstance(new, Erasure)) - (old is not None)
+                for new, old in zip(changes.values(), known, strict=True)
             )
         head = Head(changelog_offset, now_ms() if caught_up_ms is None else caught_up_ms, users)
         self._apply(changes, head)
         self._head = head
 
     def clear(self, caught_up_ms: int) -> None:
-        """Delete every row and start the changelog anew, atomically.
+        """Delete every row and erasure and start the changelog anew, atomically.
 
         Args:
             caught_up_ms: the time from which tombstones must still be found, that is, of the rebuild's start.
@@ -141,6 +148,14 @@ class PartitionStore(ABC):
     @abstractmethod
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The states of these users, in their order; None for a user without one."""
+
+    @abstractmethod
+    def erased(self, keys: Sequence[bytes]) -> list[int | None]:
+        """Up to which click each of these users was erased last; None where they were not, or clicked since."""
+
+    @abstractmethod
+    def drop_erasures(self, before_ms: int) -> None:
+        """Forget erasures that were written before this time."""
 
     @abstractmethod
     def items(self) -> Iterator[tuple[bytes, bytes]]:
@@ -160,7 +175,7 @@ class PartitionStore(ABC):
         """
 
     @abstractmethod
-    def _apply(self, changes: Mapping[bytes, bytes | None], head: Head) -> None:
+    def _apply(self, changes: Mapping[bytes, bytes | Erasure], head: Head) -> None:
         """Write changes and head in one atomic step."""
 
     @abstractmethod

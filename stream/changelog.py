@@ -7,8 +7,8 @@ slower on states of 3 kB.
 
 A worker that was frozen while others took its partitions over may still append a state older than theirs. So of
 two records of a user the one of the later click stands, wherever it is: a state says which click it is of, and a
-tombstone says in its header `eddyline.offset` up to which click it erases. What should not stand at the end is
-reported, and the partition's owner writes it anew.
+tombstone says in its header `eddyline.offset` up to which click it erases. What stands but is not the last record is
+reported, and the partition's owner writes it anew, before compaction drops it.
 
 A tombstone stays in the topic for its `delete.retention.ms` only. A local copy that was away for longer may
 have missed one and would keep a user who was erased, so it is rebuilt from the beginning, not continued.
@@ -26,12 +26,12 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from eddyline.state.errors import BrokerUnreachable, ConfigurationError, EddylineError
-from eddyline.state.store import PartitionStore, now_ms
+from eddyline.state.store import Erasure, PartitionStore, now_ms
 from eddyline.state.user_state import last_offset
 from eddyline.stream.kafka import KafkaSettings, async_errors, async_options, wait_for_broker
 from eddyline.stream.outbox import Message
 
-__all__ = ["TOMBSTONE_RETENTION_S", "Erasure", "Restored", "changelog_message", "read_changelog", "restore"]
+__all__ = ["TOMBSTONE_RETENTION_S", "Restored", "changelog_ends", "changelog_message", "read_changelog", "restore"]
 
 TOMBSTONE_RETENTION_S = 24 * 60 * 60.0
 """`delete.retention.ms` of the states topic, in seconds (Kafka's default too)."""
@@ -42,12 +42,6 @@ _ERASED_UP_TO = "eddyline.offset"
 _POLL_MS = 200
 _RECORDS = 1000  # of about 3 kB each: one atomic write of a few MB
 _FETCH_BYTES = 8 * 1024 * 1024
-
-
-class Erasure(NamedTuple):
-    """A user is erased: every click up to the one at this offset of the clicks topic is forgotten."""
-
-    up_to: int
 
 
 def changelog_message(topic: str, partition: int, user: bytes, change: bytes | Erasure) -> Message:
@@ -87,7 +81,6 @@ def restore(
     topic: str,
     on_progress: Callable[[int, int], None],
     *,
-    erased: dict[bytes, int] | None = None,
     tombstone_retention_s: float = TOMBSTONE_RETENTION_S,
 ) -> Restored:
     """Bring a partition's store up to where the changelog's partition of the same number ends at the call.
@@ -100,7 +93,6 @@ def restore(
         kafka: how to reach Kafka.
         topic: the changelog.
         on_progress: called after each write with the offsets passed so far and the offsets to pass in all.
-        erased: users known to be erased, each up to which click; those of the tombstones read are added.
         tombstone_retention_s: the topic's `delete.retention.ms`, in seconds.
 
     Raises:
@@ -128,7 +120,7 @@ def restore(
         caught_up_ms = started_ms if stored is None else store.caught_up_ms
         start = oldest if stored is None else stored + 1
         applied = deleted = skipped = 0
-        newest = _Newest(store, {} if erased is None else erased)
+        newest = _Newest(store)
         to_offset = start
         for records, to_offset in reader.read(store.partition, start, end):
             keyed = [record for record in records if record.key is not None]
@@ -140,6 +132,7 @@ def restore(
             on_progress(to_offset - start, max(end, to_offset) - start)
         if to_offset > 0:
             store.write({}, to_offset - 1, caught_up_ms=started_ms)
+        store.drop_erasures(started_ms - int(tombstone_retention_s * 1000))
     if skipped:
         _log.warning("changelog records without a key were skipped", changelog=where, records=skipped)
     return Restored(applied, deleted, skipped, start, to_offset, rebuilt, time.monotonic() - begun, newest.outdated())
@@ -148,41 +141,74 @@ def restore(
 class _Newest:
     """What stands of each user while the records of a partition are read: what knows the latest click."""
 
-    def __init__(self, store: PartitionStore, erased: dict[bytes, int]) -> None:
+    def __init__(self, store: PartitionStore) -> None:
         self._store = store
-        self._erased = erased
         self._outdated: set[bytes] = set()
 
-    def changes(self, records: Sequence[ConsumerRecord]) -> dict[bytes, bytes | None]:
+    def changes(self, records: Sequence[ConsumerRecord]) -> dict[bytes, bytes | Erasure]:
         """What the next records change in the store."""
         users = list({record.key for record in records})
-        standing = dict(zip(users, self._store.get(users), strict=True))
-        changes: dict[bytes, bytes | None] = {}
+        found = zip(users, *self._known(users), strict=True)
+        standing = {user: _Standing(state, erased) for user, state, erased in found}
+        changes: dict[bytes, bytes | Erasure] = {}
         for record in records:
-            user, state = record.key, record.value
-            if self._stands(user, standing[user], record):
-                changes[user] = standing[user] = state
-                self._outdated.discard(user)
-            else:
+            user = record.key
+            change = standing[user].take(record)
+            if change is None:
                 self._outdated.add(user)
+            else:
+                changes[user] = change
+                self._outdated.discard(user)
         return changes
 
     def outdated(self) -> dict[bytes, bytes | Erasure]:
         """What stands of users whose last record does not."""
         users = list(self._outdated)
-        states = zip(users, self._store.get(users), strict=True)
-        return {user: Erasure(self._erased[user]) if state is None else state for user, state in states}
+        found = zip(users, *self._known(users), strict=True)
+        return {
+            user: Erasure(-1 if up_to is None else up_to) if state is None else state for user, state, up_to in found
+        }
 
-    def _stands(self, user: bytes, standing: bytes | None, record: ConsumerRecord) -> bool:
-        known = None if standing is None else last_offset(standing)
-        if record.value is None:
-            up_to = next((int(text) for name, text in record.headers if name == _ERASED_UP_TO), None)
-            if up_to is None or known is None or known <= up_to:
-                self._erased[user] = -1 if up_to is None else up_to
-                return True
-            return False
-        offset = last_offset(record.value)
-        return offset is None or offset >= (self._erased.get(user, -1) + 1 if known is None else known)
+    def _known(self, users: Sequence[bytes]) -> tuple[list[bytes | None], list[int | None]]:
+        return self._store.get(users), self._store.erased(users)
+
+
+class _Standing:
+    """What stands of one user."""
+
+    def __init__(self, state: bytes | None, erased: int | None) -> None:
+        self._there = state is not None
+        self._offset = None if state is None else last_offset(state)
+        self._erased = -1 if erased is None else erased
+
+    def take(self, record: ConsumerRecord) -> bytes | Erasure | None:
+        """What the record changes; None if it is older than what stands."""
+        if record.value is not None:
+            offset = last_offset(record.value)
+            least = self._erased + 1 if self._offset is None else self._offset
+            if offset is not None and offset < least:
+                return None
+            self._there, self._offset = True, offset
+            return bytes(record.value)
+        said = next((int(text) for name, text in record.headers if name == _ERASED_UP_TO), None)
+        stood = -1 if self._offset is None else self._offset
+        up_to = stood if said is None else said
+        if self._there and stood > up_to:
+            return None
+        self._there, self._offset, self._erased = False, None, max(self._erased, up_to)
+        return Erasure(self._erased)
+
+
+def changelog_ends(kafka: KafkaSettings, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+    """Where the changelog of each partition ends. Blocks, as `restore` does.
+
+    Raises:
+        BrokerUnreachable: Kafka does not answer.
+        ConfigurationError: there is no such topic or partition.
+    """
+    with _open(kafka, topic, partitions) as reader:
+        _, ends = reader.bounds()
+        return dict(zip(reader.partitions, ends, strict=True))
 
 
 def read_changelog(kafka: KafkaSettings, topic: str) -> Iterator[tuple[int, bytes, bytes | None]]:

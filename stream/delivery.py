@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from eddyline.state.examples import Examples
 from eddyline.state.records import Cause, hash_id
-from eddyline.stream.changelog import Erasure
+from eddyline.state.store import Erasure
 from eddyline.stream.dlq import dead_letter_headers, fitting
 from eddyline.stream.erasure import Receipt
 from eddyline.stream.microbatch import DeadClick, Forget, MicroBatch, User

@@ -108,11 +108,12 @@ def dead_letter_headers(
 
 def fitting(key: bytes | None, value: bytes | None) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
     """A record's key and value, cut where they are too long for the dead-letter topic, and the header that says so."""
-    kept = (key or b"")[:_LARGEST_KEY], (value or b"")[:_LARGEST_VALUE]
-    whole = len(key or b"") + len(value or b"")
-    if sum(map(len, kept)) == whole:
+    kept_key = None if key is None else key[:_LARGEST_KEY]
+    kept_value = None if value is None else value[:_LARGEST_VALUE]
+    if (kept_key, kept_value) == (key, value):
         return key, value, []
-    return kept[0], kept[1], [(_WHOLE, str(whole).encode())]
+    whole = len(key or b"") + len(value or b"")
+    return kept_key, kept_value, [(_WHOLE, str(whole).encode())]
 
 
 def parse_dead_letter(

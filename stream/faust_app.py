@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import faust
 import structlog
 
+from eddyline.state.errors import EddylineError
 from eddyline.stream.kafka import KafkaSettings, faust_options
 
 __all__ = ["Service", "build_app", "run_service"]
@@ -21,6 +22,7 @@ __all__ = ["Service", "build_app", "run_service"]
 _log = structlog.get_logger()
 _DRAIN_S = 15.0
 _STOP_S = 5.0
+_LOOK_S = 1.0
 
 
 class Service(Protocol):
@@ -75,23 +77,36 @@ async def run_service(service: Service, on_ready: Callable[[], None] = lambda: N
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    finished = True
+    clean, began = True, False
     try:
         if await _started(service.start(), asked):
+            began = True
             if await _started(service.app.start(), asked):
                 on_ready()
-                await _before(service.failed, asked)
+                await _before(asyncio.ensure_future(_fails(service)), asked)
                 if not service.failed.done():
-                    finished &= await _within(_DRAIN_S, service.drain(), asked_again, "finish what is under way")
-            finished &= await _within(_STOP_S, service.app.stop(), asked_again, "leave the group")
+                    clean &= await _within(_DRAIN_S, service.drain(), asked_again, "finish what is under way")
     finally:
-        finished &= await _within(_STOP_S, service.stop(), asked_again, "disconnect")
+        if began:
+            clean &= await _within(_STOP_S, service.app.stop(), asked_again, "leave the group")
+        clean &= await _within(_STOP_S, service.stop(), asked_again, "disconnect")
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-    if not finished:
+    if not clean:
         _end(service.failed.exception() if service.failed.done() else None)
     if service.failed.done():
         service.failed.result()
+
+
+async def _fails(service: Service) -> None:
+    """Return once the service has failed, which it has too when Faust has given up."""
+    while not service.failed.done():
+        if service.app.crashed:
+            reason = service.app.crash_reason
+            service.failed.set_exception(
+                EddylineError(f"the Kafka client gave up ({reason!r}); `eddyline doctor` tells more")
+            )
+        await asyncio.wait([service.failed], timeout=_LOOK_S)
 
 
 async def _started(work: Awaitable[Any], asked: asyncio.Event) -> bool:
@@ -117,12 +132,14 @@ async def _within(seconds: float, work: Awaitable[Any], hurry: asyncio.Event, wh
     await asyncio.wait(
         [task, asyncio.ensure_future(hurry.wait())], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
     )
-    if task.done():
-        await task
-        return True
-    task.cancel()
-    _log.warning(f"could not {what} in time")
-    return False
+    if not task.done():
+        task.cancel()
+        _log.warning(f"could not {what} in time")
+        return False
+    if (error := task.exception()) is not None:
+        _log.error(f"could not {what}: {error}", exc_info=None if isinstance(error, EddylineError) else error)
+        return False
+    return True
 
 
 def _end(error: BaseException | None) -> None:

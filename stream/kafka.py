@@ -178,6 +178,7 @@ def faust_options(settings: KafkaSettings) -> dict[str, Any]:
         "broker_client_id": settings.client_id,
         "broker_request_timeout": settings.request_timeout_s,
         "broker_session_timeout": settings.session_timeout_s,
+        "broker_heartbeat_interval": settings.session_timeout_s / 7,
         "producer_request_timeout": settings.request_timeout_s,
     }
     if settings.uses_sasl:

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from eddyline.state.errors import EddylineError
 from eddyline.stream.kafka import KafkaSettings, async_options, patiently
+from eddyline.stream.membership import LEASE
 
 __all__ = ["Message", "Outbox"]
 
@@ -46,8 +47,10 @@ class Outbox:
         await patiently(self._kafka, self._connect)
 
     async def _connect(self) -> None:
+        # It repeats by itself for so long; after that it takes a new `confirm`.
+        timeout_ms = int((1 - LEASE) * 1000 * self._kafka.session_timeout_s)
         producer = AIOKafkaProducer(
-            **async_options(self._kafka),
+            **{**async_options(self._kafka), "request_timeout_ms": timeout_ms},
             acks="all",
             linger_ms=2,
             max_batch_size=262_144,

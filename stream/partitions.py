@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from eddyline.state.store import PartitionStore, StateStore
-from eddyline.stream.changelog import Erasure, changelog_message, restore
+from eddyline.state.errors import BrokerUnreachable
+from eddyline.state.store import Erasure, PartitionStore, StateStore
+from eddyline.stream.changelog import changelog_ends, changelog_message, restore
 from eddyline.stream.kafka import KafkaSettings
 from eddyline.stream.microbatch import User
-from eddyline.stream.outbox import Outbox
+from eddyline.stream.outbox import Message, Outbox
+from eddyline.stream.topics import Topics
 
 __all__ = ["Partitions"]
 
 _log = structlog.get_logger()
-_ERASED = 100_000
+_PAUSE_S = 5.0
 
 
 class Partitions:
@@ -26,22 +27,26 @@ class Partitions:
     Args:
         store: the worker's folder.
         kafka: how to reach Kafka.
-        changelog: the topic of states.
+        topics: of the states and of the lists.
         outbox: delivers the changelog.
-        on_progress: called now and then while states are restored, in another thread.
+        on_progress: told the partition now and then while its states are restored, in another thread; what it raises
+            ends that.
     """
 
     def __init__(
-        self, store: StateStore, kafka: KafkaSettings, changelog: str, outbox: Outbox, on_progress: Callable[[], None]
+        self,
+        store: StateStore,
+        kafka: KafkaSettings,
+        topics: Topics,
+        outbox: Outbox,
+        on_progress: Callable[[int], None],
     ) -> None:
         self._store = store
         self._kafka = kafka
-        self._changelog = changelog
+        self._topics = topics
         self._outbox = outbox
         self._on_progress = on_progress
         self._open: dict[int, PartitionStore] = {}
-        # Who was erased last, up to which click, by partition; also of one that is given up, for when it comes back.
-        self._erased: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
 
     @property
     def owned(self) -> Mapping[int, PartitionStore]:
@@ -58,7 +63,11 @@ class Partitions:
         if partition in self._open:
             return
         store = await asyncio.to_thread(self._store.open, partition)
-        await self._restore(store)
+        try:
+            await self._restore(store)
+        except BaseException:
+            self._store.close(partition)
+            raise
         self._open[partition] = store
 
     def close(self, partition: int) -> None:
@@ -84,51 +93,62 @@ class Partitions:
         """Write states and erasures: to the changelog first, and once that is acknowledged, to the stores."""
         users = list(changes)
         offsets = await self._outbox.deliver(
-            [changelog_message(self._changelog, user.partition, user.key, changes[user]) for user in users]
+            [changelog_message(self._topics.states, user.partition, user.key, changes[user]) for user in users]
         )
         for partition, places in _by_partition(users).items():
             store = self._open[partition]
-            rows = {users[place].key: changes[users[place]] for place in places}
-            self._remember_erased(partition, rows)
             begin = 0 if store.changelog_offset is None else store.changelog_offset + 1
             if [offsets[place] for place in places] == list(range(begin, begin + len(places))):
-                states = {key: None if isinstance(change, Erasure) else change for key, change in rows.items()}
-                store.write(states, begin + len(places) - 1)
+                store.write({users[place].key: changes[users[place]] for place in places}, begin + len(places) - 1)
             else:  # something else came in between: sent twice, or by a worker that does not know yet that it lost us
                 await self._restore(store)
 
+    async def ends(self) -> Mapping[int, int]:
+        """Where the changelogs of the open partitions end; none while Kafka is away."""
+        try:
+            return await asyncio.to_thread(changelog_ends, self._kafka, self._topics.states, list(self._open))
+        except BrokerUnreachable:
+            return {}
+
+    async def catch_up(self, ends: Mapping[int, int]) -> None:
+        """Take in what others wrote after us up to these ends: compaction keeps the last record, not what stands."""
+        for partition, end in ends.items():
+            store = self._open.get(partition)
+            if store is not None and end > (0 if store.changelog_offset is None else store.changelog_offset + 1):
+                await self._restore(store)
+
     async def _restore(self, store: PartitionStore) -> None:
-        """Read what the changelog has beyond the store, and put right what does not stand there."""
-        log = _log.bind(partition=store.partition)
+        """Read what the changelog has beyond the store, once Kafka answers, and put right what does not stand there."""
+        partition = store.partition
+        log = _log.bind(partition=partition)
 
         def tell(done: int, total: int) -> None:
             log.debug("restoring", done=done, of=total)
-            self._on_progress()
+            self._on_progress(partition)
 
-        restored = await asyncio.to_thread(
-            restore,
-            store,
-            self._kafka,
-            self._changelog,
-            tell,
-            erased=self._erased[store.partition],
-        )
+        while True:
+            self._on_progress(partition)
+            try:
+                restored = await asyncio.to_thread(restore, store, self._kafka, self._topics.states, tell)
+            except BrokerUnreachable as error:
+                log.warning("cannot restore states, trying again", pause_s=_PAUSE_S, reason=str(error))
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                break
         if restored.applied or restored.deleted:
             log.info("restored states", applied=restored.applied, deleted=restored.deleted, users=len(store))
         if restored.outdated:
             log.warning("another worker wrote older states after newer ones", users=len(restored.outdated))
-            await self._outbox.deliver(
-                [
-                    changelog_message(self._changelog, store.partition, key, change)
-                    for key, change in restored.outdated.items()
-                ]
-            )
-
-    def _remember_erased(self, partition: int, rows: Mapping[bytes, bytes | Erasure]) -> None:
-        erased = self._erased[partition]
-        erased.update((key, change.up_to) for key, change in rows.items() if isinstance(change, Erasure))
-        while len(erased) > _ERASED:
-            del erased[next(iter(erased))]
+            right = [
+                changelog_message(self._topics.states, partition, key, change)
+                for key, change in restored.outdated.items()
+            ]
+            right += [  # their lists may have come back with them
+                Message(self._topics.recommendations, None, key, partition)
+                for key, change in restored.outdated.items()
+                if isinstance(change, Erasure)
+            ]
+            await self._outbox.deliver(right)
 
 
 def _by_partition(users: Sequence[User]) -> dict[int, list[int]]:

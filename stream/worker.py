@@ -23,7 +23,7 @@ import torch
 from eddyline.state.records import Cause
 from eddyline.state.retention import IdleUsers
 from eddyline.state.rocks_store import RocksStateStore
-from eddyline.stream.changelog import Erasure
+from eddyline.state.store import Erasure
 from eddyline.stream.config import Settings
 from eddyline.stream.delivery import Delivery
 from eddyline.stream.faust_app import build_app, run_service
@@ -41,6 +41,7 @@ __all__ = ["Worker", "run"]
 
 _log = structlog.get_logger()
 _STUCK_S = 120.0
+_COMPARE_S = 60.0  # well within the time after which Kafka may compact
 
 
 class Worker:
@@ -64,7 +65,7 @@ class Worker:
         self._membership = Membership(self.app, settings.kafka.session_timeout_s)
         self._outbox = Outbox(settings.kafka, self._membership.confirm)
         store = RocksStateStore(settings.state)
-        self.partitions = Partitions(store, settings.kafka, self.topics.states, self._outbox, self._moves_on)
+        self.partitions = Partitions(store, settings.kafka, self.topics, self._outbox, self._restoring)
         self._delivery = Delivery(self.topics, self._outbox, self.partitions, self.metrics)
         # All model work happens in this thread, one thing after the other.
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -95,7 +96,7 @@ class Worker:
         await self._knowledge.start()
         self._server = serve(self.settings.telemetry, self.metrics, self.healthy)
         keep_up = self._knowledge.follow_evidence, self._knowledge.follow_models
-        for loop in (self._work, *keep_up, self._refresh, self._forget_idle, self._watch):
+        for loop in (self._work, *keep_up, self._refresh, self._forget_idle, self._compare, self._watch):
             self._tasks.append(asyncio.create_task(self._guarded(loop())))
 
     async def drain(self) -> None:
@@ -211,10 +212,16 @@ class Worker:
     async def _finish(self, delivery: asyncio.Task[bool] | None, events: Sequence[Any]) -> None:
         """Let the offsets of a batch be committed, after its last delivery."""
         if delivery is not None and not await delivery:
-            return
+            raise Expelled
         for event in events:
             self._processed[event.message.partition] = event.message.offset + 1
             event.ack()
+        self._moves_on()
+
+    def _restoring(self, partition: int) -> None:
+        """States are being restored; for a partition that is given up meanwhile there is no use in that."""
+        if partition not in self._mine:
+            raise Expelled
         self._moves_on()
 
     def _moves_on(self) -> None:
@@ -228,7 +235,8 @@ class Worker:
         worker = self.settings.worker
         while True:
             await asyncio.sleep(worker.refresh_batch / worker.refresh_per_s)
-            if self._behind or not self._to_refresh or self._busy.locked():
+            clicks_wait = self._behind and not self._taken.empty()
+            if clicks_wait or not self._to_refresh or self._busy.locked():
                 continue
             async with self._turn():
                 await self._settle()
@@ -261,6 +269,15 @@ class Worker:
                         self._to_refresh.forget(users)
                         _log.info("forgot idle users", partition=partition, users=len(users))
 
+    async def _compare(self) -> None:
+        """Look now and then whether somebody else wrote states of partitions that are ours."""
+        while True:
+            await asyncio.sleep(_COMPARE_S)
+            ends = await self.partitions.ends() if self.partitions.owned else {}
+            async with self._turn():
+                await self._settle()
+                await self.partitions.catch_up(ends)
+
     async def _watch(self) -> None:
         """Lag and sizes for the metrics."""
         while True:
@@ -280,13 +297,14 @@ class Worker:
         self._mine = set(partitions)
         self._membership.joined()
         _log.info("partitions assigned", partitions=partitions)
+        self._tasks = [task for task in self._tasks if not task.done()]
         self._tasks.append(asyncio.create_task(self._guarded(self._open_all(partitions))))
 
     async def _open_all(self, partitions: Sequence[int]) -> None:
         async with self._turn():
             for partition in self._mine.intersection(partitions):
                 await self.partitions.open(partition)
-        _log.info("ready", partitions=list(partitions), users=self.partitions.users)
+            _log.info("ready", partitions=list(partitions), users=self.partitions.users)
 
     async def _revoked(self, app: Any, revoked: Any, **_: Any) -> None:
         """Give partitions up once the micro-batch under way is finished; the next one no longer has their clicks."""

@@ -10,7 +10,7 @@ import pytest
 from eddyline.state.errors import EddylineError
 from eddyline.state.memory_store import MemoryStateStore
 from eddyline.state.rocks_store import RocksStateStore
-from eddyline.state.store import PartitionStore, StateSettings, StateStore, now_ms
+from eddyline.state.store import Erasure, PartitionStore, StateSettings, StateStore, now_ms
 
 STORES: dict[str, Callable[[Path], StateStore]] = {
     "memory": lambda _folder: MemoryStateStore(),
@@ -67,11 +67,35 @@ def test_what_is_written_is_read_back_in_the_order_asked(part: PartitionStore) -
 
 def test_the_newest_write_wins_and_none_deletes(part: PartitionStore) -> None:
     part.write(ROWS, 6)
-    part.write({b"ann": b"2", b"bob": None, b"nobody": None}, 9)
+    part.write({b"ann": b"2", b"bob": Erasure(8), b"nobody": Erasure(3)}, 9)
     assert part.get([b"ann", b"bob", b"nobody"]) == [b"2", None, None]
     assert len(part) == len(ROWS) - 1
     part.write({b"bob": b"back"}, 10)
     assert len(part) == len(ROWS) == len(list(part.items()))
+
+
+def test_erasures_are_remembered_until_the_user_is_back_or_they_are_dropped(
+    store: StateStore, part: PartitionStore
+) -> None:
+    users = [b"ann", b"bob", b"head", b"nobody"]
+    part.write(dict.fromkeys(users[:3], b"1"), 3)
+    assert part.erased(users) == [None] * 4
+    part.write({b"ann": Erasure(4), b"head": Erasure(5), b"nobody": Erasure(-1)}, 6)
+    assert part.erased(users) == [4, None, 5, -1]
+    assert part.erased([]) == []
+    part.write({b"ann": b"2", b"head": Erasure(8)}, 9)
+    assert part.erased(users) == [None, None, 8, -1]
+    assert part.scan(None, 9) == [(b"ann", b"2"), (b"bob", b"1")]
+    store.close(3)
+    again = store.open(3)
+    again.drop_erasures(now_ms() - 60_000)
+    assert again.erased(users) == [None, None, 8, -1]
+    again.drop_erasures(now_ms() + 60_000)
+    assert again.erased(users) == [None] * 4
+    assert len(list(again.items())) == len(again) == 2
+    again.write({b"bob": Erasure(3)}, 10)
+    again.clear(0)
+    assert again.erased(users) == [None] * 4
 
 
 def test_an_empty_write_moves_the_offset_alone(part: PartitionStore) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from eddyline.state.errors import EddylineError
 from eddyline.stream import faust_app
 from eddyline.stream.faust_app import run_service
 
@@ -22,7 +23,9 @@ class Service:
 
     def __init__(self, *, stuck: str = "") -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.app: Any = SimpleNamespace(start=self._step("app start"), stop=self._step("app stop"))
+        self.app: Any = SimpleNamespace(
+            start=self._step("app start"), stop=self._step("app stop"), crashed=False, crash_reason=None
+        )
         self.start, self.drain, self.stop = self._step("start"), self._step("drain"), self._step("stop")
         self.stuck = stuck
         self.steps: list[str] = []
@@ -106,3 +109,29 @@ def test_a_thread_that_kafka_cancelled_ends_in_silence(
     said = capsys.readouterr().err
     assert "KeyError" in said
     assert "CancelledError" not in said
+
+
+def test_faust_giving_up_is_a_failure() -> None:
+    def crash(service: Service) -> None:
+        service.app.crashed, service.app.crash_reason = True, KeyError("not allowed")
+
+    with pytest.raises(EddylineError, match=r"gave up.*not allowed"):
+        run("", crash)
+
+
+def test_a_last_checkpoint_that_fails_does_not_keep_the_partition(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended: list[object] = []
+    monkeypatch.setattr(faust_app, "_end", ended.append)
+
+    def fail(service: Service) -> None:
+        async def drain() -> None:
+            raise EddylineError("the disk is full")
+
+        service.drain = drain
+        ask(service)
+
+    assert run("", fail) == ["start", "app start", "app stop", "stop"]
+    assert ended == [None]
+    assert "could not finish what is under way: the disk is full" in capsys.readouterr().out

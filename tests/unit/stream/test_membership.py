@@ -22,6 +22,10 @@ class Coordinator:
     async def _do_heartbeat(self) -> bool:
         return self.accepts
 
+    async def _do_rejoin_group(self, _: Any) -> bool:
+        self.generation += 1
+        return True
+
 
 @pytest.fixture
 def coordinator() -> Coordinator:
@@ -83,3 +87,20 @@ def test_joining_again_follows_the_same_heartbeats_once(membership: Membership, 
     followed = coordinator._do_heartbeat
     membership.joined()
     assert coordinator._do_heartbeat == followed
+
+
+def test_the_lease_counts_from_when_it_asked_to_join(membership: Membership, coordinator: Coordinator) -> None:
+    async def work() -> None:
+        membership.joined()
+        time.sleep(0.5)
+        await coordinator._do_rejoin_group(None)
+        membership.joined()
+        await asyncio.wait_for(membership.confirm(), 0.1)
+
+        await coordinator._do_rejoin_group(None)
+        time.sleep(0.5)
+        membership.joined()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(membership.confirm(), 0.1)
+
+    asyncio.run(work())

@@ -208,7 +208,7 @@ class ModelStore:
             if version not in self._created_ms:
                 try:
                     self._created_ms[version] = self.manifest(version).created_ms
-                except CorruptModel:
+                except EddylineError:  # it cannot be understood, or another trainer has just deleted it
                     self._created_ms[version] = 0
             last[self._created_ms[version] // every_ms] = version
         return [last[time] for time in sorted(last)[-most:]]

@@ -246,6 +246,22 @@ def test_pruning_keeps_the_last_version_of_hours_and_days(store: ModelStore) -> 
     assert keeping(store, 2, hourly=1).prune() == [2, 5]
 
 
+def test_a_version_that_another_process_deletes_at_the_same_time_is_no_hindrance(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in range(1, 5):
+        store.save({"weights": {"one": np.zeros(1)}}, **fields(version))
+    reading = ModelStore.manifest
+
+    def manifest(self: ModelStore, version: int) -> Manifest:
+        if version == 1:
+            raise EddylineError("there is no version 1")
+        return reading(self, version)
+
+    monkeypatch.setattr(ModelStore, "manifest", manifest)
+    assert keeping(store, 2, hourly=1).prune() == [1]
+
+
 def test_pruning_sweeps_what_was_interrupted_but_nothing_that_may_be_in_the_making(store: ModelStore, url: str) -> None:
     for version in (2, 4, 6):
         store.save({"weights": {"one": np.zeros(1)}}, **fields(version))

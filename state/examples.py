@@ -6,7 +6,7 @@ click cannot leak into the evidence it is to be predicted from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,15 @@ class Examples:
     def __len__(self) -> int:
         return len(self.item)
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> Examples:
+        """Those of the B examples that are kept, (B,), told apart from the same pool at the same moments as before."""
+        sizes = np.diff(self.start)
+        logged = np.repeat(kept, sizes)  # (n,)
+        columns = {name: getattr(self, name)[kept] for name in _OF_EACH}
+        columns |= {name: getattr(self, name)[logged] for name in _OF_CANDIDATES}
+        start = np.concatenate([[0], np.cumsum(sizes[kept])]).astype(self.start.dtype)
+        return replace(self, **columns, start=start)
+
     def encode(self) -> bytes:
         """One message for the examples topic."""
         return pack(_KIND, _VERSION, {f.name: getattr(self, f.name) for f in fields(self)})
@@ -108,3 +117,8 @@ class Examples:
 
 
 _NAMES = tuple(f.name for f in fields(Examples))
+_OF_CANDIDATES = "candidate", "evidence", "dense"
+_OF_EACH = (
+    "user", "item", "ts_ms", "partition", "offset", "weight", "rank", "popular_rank", "h", "ring", "ring_length",
+    "history", "context", "moment",
+)  # fmt: skip

@@ -170,7 +170,9 @@ class Trainer:
 
     async def _pretrain(self, training: Training) -> None:
         _log.info("pre-training the first model", clicks=training.gathered)
-        manifest = await self._work(training.pretrain, _tell_progress)
+        trained = await self._work(training.pretrain, _tell_progress)
+        await self._membership.confirm()  # it took long: another trainer may have published meanwhile
+        manifest = await self._work(training.begin_with, trained)
         await self._announce(manifest)
         await self._checkpoint(training)
 

@@ -21,7 +21,7 @@ from eddyline.model.counts import Counts
 from eddyline.model.learner import Learner
 from eddyline.model.model import Model
 from eddyline.model.versions import counts_from_arrays, counts_to_arrays, model_from_arrays, model_to_arrays
-from eddyline.replay.pretrain import ClickLog, pretrain
+from eddyline.replay.pretrain import ClickLog, Pretrained, pretrain
 from eddyline.replay.tensorboard import board
 from eddyline.state.errors import EddylineError
 from eddyline.state.evidence import Evidence
@@ -71,6 +71,8 @@ class Training:
         self._items: list[np.ndarray[Any, np.dtype[np.uint64]]] = []
         self.gathered = 0
         self._pending: list[tuple[int, Examples]] = []
+        self._seen: dict[int, int] = {}  # the newest click of each partition of the clicks topic, by its offset
+        self._settled: dict[int, int] = {}  # the same without the examples that wait: what a checkpoint contains
         self._since_publish = 0
         self._losses: deque[float] = deque(maxlen=64)
         self._ranks: deque[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = deque()
@@ -105,7 +107,11 @@ class Training:
         return not len(examples) or int(examples.pool.max(initial=-1)) < len(self.counts)
 
     def observe(self, examples: Examples, offset: int) -> list[Erased]:
-        """Take in one message: gather, or score and learn; then erase whom it asks to forget."""
+        """Take in one message: gather, or score and learn; then erase whom it asks to forget.
+
+        Clicks that an earlier message brought already, as after a worker's crash, are left out.
+        """
+        examples = self._unseen(examples)
         if len(examples):
             self._ranks.append((examples.rank, examples.popular_rank))
             while sum(len(rank) for rank, _ in self._ranks) - len(self._ranks[0][0]) >= self.settings.trainer.window:
@@ -120,8 +126,25 @@ class Training:
                     self._learn(self.learner)
         erased = [self._forget(int(user), int(examples.partition[0])) for user in examples.forget]
         if not self._pending:
-            self.examples_offset = offset
+            self._settle(offset)
         return erased
+
+    def _unseen(self, examples: Examples) -> Examples:
+        """The examples whose clicks are newer than all before in their partitions, as offsets ascend."""
+        if not len(examples):
+            return examples
+        partitions, which = np.unique(examples.partition, return_inverse=True)
+        seen = np.array([self._seen.get(int(partition), -1) for partition in partitions])
+        new = examples.offset > seen[which]
+        newest = seen.copy()
+        np.maximum.at(newest, which, examples.offset)
+        self._seen.update(zip(partitions.tolist(), newest.tolist(), strict=True))
+        return examples if new.all() else examples.only(new)
+
+    def _settle(self, offset: int) -> None:
+        """Everything up to this offset of the examples is learned from: a checkpoint contains it."""
+        self.examples_offset = offset
+        self._settled = dict(self._seen)
 
     def _learn(self, learner: Learner) -> None:
         batch = [examples for _, examples in self._pending]
@@ -135,7 +158,7 @@ class Training:
                 self._board(learner, batch, losses)
             self._since_publish += learned
             self._trained_until_ms = time.time_ns() // 1_000_000
-        self.examples_offset = self._pending[-1][0]
+        self._settle(self._pending[-1][0])
         self._pending.clear()
 
     def _forget(self, user: int, partition: int) -> Erased:
@@ -156,11 +179,11 @@ class Training:
         """Whether enough clicks are gathered for the first model."""
         return self.learner is None and self.gathered >= self.settings.trainer.pretrain_clicks
 
-    def pretrain(self, on_progress: Callable[[float, str], None]) -> Manifest:
-        """Train the first model on the clicks gathered, and store it."""
+    def pretrain(self, on_progress: Callable[[float, str], None]) -> Pretrained:
+        """Train the first model on the clicks gathered."""
         log = ClickLog(np.concatenate(self._users), np.concatenate(self._items))
         settings = self.settings
-        trained = pretrain(
+        return pretrain(
             log,
             self.counts,
             settings.engine.shape,
@@ -168,6 +191,9 @@ class Training:
             window=settings.engine.ranking.long_term_items,
             on_progress=on_progress,
         )
+
+    def begin_with(self, trained: Pretrained) -> Manifest:
+        """Store the first model and learn on from it."""
         self._trained_until_ms = time.time_ns() // 1_000_000
         manifest = self._save(trained.model, "pretrain", {"held_out_loss": trained.loss}, trained.clicks)
         self._users.clear()
@@ -264,6 +290,7 @@ class Training:
         metadata: dict[str, Any] = {
             "evidence_offset": self.evidence_offset,
             "examples_offset": self.examples_offset,
+            "clicks_offsets": {str(partition): offset for partition, offset in self._settled.items()},
             "trained_until_ms": self._trained_until_ms,
             "version": self.current.version if self.current else 0,
         }
@@ -285,7 +312,8 @@ class Training:
 
         self.counts = counts_from_arrays(part("counts"), self.settings.counts)
         self.evidence_offset = metadata["evidence_offset"]
-        self.examples_offset = metadata["examples_offset"]
+        self._seen = {int(partition): offset for partition, offset in metadata.get("clicks_offsets", {}).items()}
+        self._settle(metadata["examples_offset"])
         if "learner" in metadata:
             version, until = metadata["version"], metadata["trained_until_ms"]
             self._use(model_from_arrays(part("weights"), version, until))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -57,6 +57,35 @@ def test_a_user_to_forget_travels_without_examples() -> None:
     assert len(found) == 0
     assert found.forget.tolist() == [2**64 - 1]
     assert found.partition.tolist() == [3]
+
+
+def test_some_of_them_keep_what_is_theirs() -> None:
+    two = replace(
+        EXAMPLES,
+        start=np.array([0, 1, 3], np.int32),
+        candidate=np.array([1, 0, 1], np.int32),
+        evidence=np.arange(3 * 14).reshape(3, 14).astype(np.float16),
+        dense=np.arange(3 * 5).reshape(3, 5).astype(np.float16),
+    )
+    last = two.only(np.array([False, True]))
+    assert len(last) == 1
+    assert last.start.tolist() == [0, 2]
+    assert last.candidate.tolist() == [0, 1]
+    assert np.array_equal(last.evidence, two.evidence[1:])
+    assert np.array_equal(last.dense, two.dense[1:])
+    for name in ("user", "item", "offset", "weight", "h", "ring", "history", "context", "moment"):
+        assert np.array_equal(getattr(last, name), getattr(two, name)[1:]), name
+    for name in ("encoder", "known", "pool", "pool_dense", "pool_log_odds", "forget"):
+        assert np.array_equal(getattr(last, name), getattr(two, name)), name
+    none = two.only(np.zeros(2, np.bool_))
+    assert (len(none), none.start.tolist(), len(none.candidate)) == (0, [0], 0)
+
+
+def test_all_of_them_are_the_same_again() -> None:
+    again = EXAMPLES.only(np.ones(2, np.bool_))
+    for field in fields(Examples):
+        assert np.array_equal(getattr(again, field.name), getattr(EXAMPLES, field.name)), field.name
+        assert getattr(again, field.name).dtype == getattr(EXAMPLES, field.name).dtype
 
 
 def test_evidence_is_not_examples() -> None:

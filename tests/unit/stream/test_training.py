@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -59,6 +60,18 @@ class Stream:
                     training.observe(Examples.decode(examples.encode()), self.messages)
             self.messages += 1
 
+    def take(self, messages: int, *trainings: Training) -> list[Examples]:
+        """The examples of so many batches, of which the trainings get the evidence alone."""
+        taken = []
+        for _ in range(messages):
+            batch, self.clicks = self.clicks[:10], self.clicks[10:]
+            step = self.runner.feed(batch)
+            for training in trainings:
+                training.fold([step.evidence.encode()], self.messages + 1)
+            taken += [Examples.decode(examples.encode()) for examples in step.examples]
+            self.messages += 1
+        return taken
+
     def serve(self, training: Training) -> None:
         assert training.current is not None
         self.runner.engine.swap(training.current)
@@ -90,7 +103,7 @@ def pretrained(make: Callable[..., Training], stream: Stream) -> Training:
     """A trainer that has published its first version, which the stream serves."""
     training = make()
     stream.feed(120, training)
-    training.pretrain(lambda share, text: None)
+    training.begin_with(training.pretrain(lambda share, text: None))
     stream.serve(training)
     return training
 
@@ -202,7 +215,7 @@ def test_gathering_goes_on_after_a_stop(make: Callable[..., Training], stream: S
     assert (resumed.gathered, resumed.examples_offset, resumed.evidence_offset) == (60, 5, 6)
     stream.feed(60, training, resumed)
     for one in (training, resumed):
-        one.pretrain(lambda share, text: None)
+        one.begin_with(one.pretrain(lambda share, text: None))
     assert_same(resumed, training)
 
 
@@ -313,6 +326,79 @@ def test_forgetting_erases_from_the_replay_buffer_and_what_waits_for_it(pretrain
     assert pretrained.examples_offset == 17
 
 
+def test_clicks_that_come_again_are_neither_gathered_nor_scored(make: Callable[..., Training], stream: Stream) -> None:
+    training = make()
+    first, second, third = stream.take(3)
+    for offset, examples in enumerate((first, second, second, first)):
+        assert training.observe(examples, offset) == []
+    assert (training.gathered, training.examples_offset) == (20, 3)
+    assert sum(len(rank) for rank, _ in training._ranks) == 20
+    training.checkpoint()
+    resumed = make()
+    resumed.observe(second, 4)
+    assert resumed.gathered == 20
+    resumed.observe(third, 5)
+    assert resumed.gathered == 30
+
+
+def test_of_a_message_seen_in_part_the_rest_is_learned_from(pretrained: Training, stream: Stream) -> None:
+    learner = pretrained.learner
+    assert learner is not None
+    first, second = stream.take(2, pretrained)
+    half = np.arange(10) < 5
+    for offset, examples in enumerate((first, second.only(half), second), 12):
+        pretrained.observe(examples, offset)
+    assert learner.learned == 20
+    assert len(learner.buffer) == 20
+    assert pretrained.examples_offset == 14
+
+
+def test_each_partition_has_offsets_of_its_own(make: Callable[..., Training], stream: Stream) -> None:
+    training = make()
+    (examples,) = stream.take(1)
+    both = replace(examples, partition=(np.arange(10) % 2).astype(np.int32))
+    training.observe(both.only(both.partition == 1), 0)
+    training.observe(both, 1)
+    assert training.gathered == 10
+    assert sorted(np.concatenate(training._users)) == sorted(both.user)
+
+
+def test_what_waited_at_a_stop_is_not_taken_for_seen(
+    pretrained: Training, stream: Stream, make: Callable[..., Training]
+) -> None:
+    first, second, third, fourth = stream.take(4, pretrained)
+    for offset, examples in enumerate((first, second, third), 12):
+        pretrained.observe(examples, offset)
+    assert pretrained.checkpoint() == 13  # the third waits
+    resumed = make()
+    for training, messages in ((pretrained, (fourth,)), (resumed, (third, fourth))):
+        for examples in messages:
+            training.observe(examples, 15)
+    assert_same(resumed, pretrained)
+
+
+def test_users_are_erased_however_often_they_ask(make: Callable[..., Training], stream: Stream) -> None:
+    training = make()
+    (examples,) = stream.take(1)
+    training.observe(examples, 0)
+    for offset in (1, 2):
+        assert len(training.observe(Examples.of_forgotten(1, 0), offset)) == 1
+
+
+def test_a_checkpoint_that_knows_no_offsets_of_clicks_is_read(
+    make: Callable[..., Training], stream: Stream, store: ModelStore
+) -> None:
+    training = make()
+    stream.feed(20, training)
+    training.checkpoint()
+    saved = store.load_checkpoint("trainer")
+    assert saved is not None
+    arrays, metadata = saved
+    assert metadata.pop("clicks_offsets") == {"0": 19}
+    store.save_checkpoint("trainer", arrays, metadata)
+    assert make().gathered == 20
+
+
 def test_recall_is_of_the_newest_window(pretrained: Training, stream: Stream) -> None:
     stream.feed(300, pretrained)
     recall = pretrained.recall()
@@ -341,7 +427,7 @@ def test_steps_are_logged_for_tensorboard_where_a_folder_is_set(
     training = Training(settings.model_copy(update={"trainer": trainer}), store)
     training.resume(None)
     stream.feed(120, training)
-    training.pretrain(lambda share, text: None)
+    training.begin_with(training.pretrain(lambda share, text: None))
     stream.serve(training)
     assert not any((tmp_path / "board").glob("*/*"))
     stream.feed(40, training)

@@ -41,13 +41,26 @@ class Service(Protocol):
         """Let go of everything."""
 
 
-def build_app(kafka: KafkaSettings, group: str, folder: Path, *, commit_interval_s: float) -> faust.App:
-    """A Faust app with nothing in it but its settings: no web server, no tables, no topics of its own."""
+def build_app(
+    kafka: KafkaSettings, group: str, folder: Path, *, commit_interval_s: float, rebalance_timeout_s: float = 60.0
+) -> faust.App:
+    """A Faust app with nothing in it but its settings: no web server, no tables, no topics of its own.
+
+    Args:
+        kafka: how to reach Kafka.
+        group: name of the consumer group.
+        folder: where Faust may keep files.
+        commit_interval_s: how often acknowledged offsets are committed.
+        rebalance_timeout_s: how long a member may take to finish what it is at before it gives its partitions away;
+            those who join meanwhile wait for it.
+    """
     return faust.App(
         group,
         **faust_options(kafka),
         autodiscover=False,
         broker_commit_interval=commit_interval_s,
+        broker_max_poll_interval=max(1000.0, rebalance_timeout_s),  # nothing is polled in a rebalance
+        broker_rebalance_timeout=rebalance_timeout_s,
         consumer_auto_offset_reset="earliest",
         datadir=str(folder / "faust"),
         topic_allow_declare=False,

@@ -41,11 +41,12 @@ class Follower:
         self.next = start
         self.end = 0
 
-    async def start(self, *, patient: bool = False) -> None:
+    async def start(self, *, patient: bool = False, skip_deleted: bool = False) -> None:
         """Connect and find the place.
 
         Args:
             patient: for as long as Kafka is away, try again.
+            skip_deleted: where the wanted offset is deleted already, begin at the oldest record there is.
 
         Raises:
             BrokerUnreachable: Kafka does not answer, or refuses.
@@ -53,7 +54,7 @@ class Follower:
         """
         with async_errors(self._kafka, self._topic):
             oldest = await (patiently(self._kafka, self._connect) if patient else self._connect())
-        if self.next is None:
+        if self.next is None or (skip_deleted and self.next < oldest):
             self.next = oldest
         if not oldest <= self.next <= self.end:
             raise EddylineError(
@@ -107,6 +108,16 @@ class Follower:
             self.next = await self._consumer.position(self._partition)
         self.end = max(self._consumer.highwater(self._partition) or 0, self.end)
         return records
+
+    async def look(self) -> None:
+        """Ask Kafka where the topic ends now, again and again for as long as it is away.
+
+        Raises:
+            BrokerUnreachable: Kafka refuses.
+        """
+        with async_errors(self._kafka, self._topic):
+            ends = await patiently(self._kafka, lambda: self._consumer.end_offsets([self._partition]))
+        self.end = max(ends[self._partition], self.end)
 
     async def to_end(self) -> AsyncIterator[list[Record]]:
         """Everything up to where the topic ended at the start."""

@@ -35,6 +35,8 @@ __all__ = ["Trainer", "run"]
 
 _log = structlog.get_logger()
 _COVER_S = 10.0
+_COVER_POLL_MS = 200
+_REBALANCE_S = 3600.0  # longer than any pre-training: another trainer that joins waits for its end
 
 
 class Trainer:
@@ -54,6 +56,7 @@ class Trainer:
             f"{settings.topics.prefix}-trainers",
             settings.state.folder / "trainer",
             commit_interval_s=settings.trainer.commit_interval_s,
+            rebalance_timeout_s=_REBALANCE_S,
         )
         self._store = ModelStore(settings.model_store)
         self._membership = Membership(self.app, settings.kafka.session_timeout_s)
@@ -119,13 +122,20 @@ class Trainer:
 
     async def _observe(self, event: Any) -> None:
         await self._membership.confirm()
-        training = self._training or await self._become_active()
+        offset = event.message.offset
+        training = self._training
+        if training is None:
+            training = await self._become_active()
+            await self._catch_up(training, offset)
         self._unsaved.append(event)
-        if event.message.offset <= training.examples_offset:
-            return
-        examples = Examples.decode(event.message.value)
+        if offset > training.examples_offset:
+            await self._take_in(training, event.message.value, offset)
+
+    async def _take_in(self, training: Training, message: bytes, offset: int) -> None:
+        """Learn from one message of examples, or gather it, or erase whom it names."""
+        examples = Examples.decode(message)
         await self._wait_for_counts(training, examples)
-        erased = await self._work(training.observe, examples, event.message.offset)
+        erased = await self._work(training.observe, examples, offset)
         self.metrics.examples.inc(len(examples))
         if erased:
             await self._checkpoint(training)
@@ -149,22 +159,49 @@ class Trainer:
         self.metrics.model_version.set(version)
         return training
 
+    async def _catch_up(self, training: Training, until: int) -> None:
+        """Take in what is acknowledged although the checkpoint does not contain it, up to this offset.
+
+        A trainer that was frozen while it saved may have replaced its successor's checkpoint by an older one.
+        """
+        wanted = training.examples_offset + 1
+        if not 0 < wanted < until:  # 0: there is no checkpoint
+            return
+        follower = Follower(self.settings.kafka, self.topics.examples, wanted)
+        try:
+            await follower.start(patient=True, skip_deleted=True)
+            begin = follower.next or 0
+            if begin > wanted:
+                _log.warning("examples were deleted before they were learned from", first=wanted, last=begin - 1)
+            _log.info("learning from what the checkpoint lacks", first=begin, last=until - 1)
+            while (follower.next or 0) < until:
+                for record in await follower.poll():
+                    if record.offset < until and record.value is not None:
+                        await self._membership.confirm()
+                        await self._take_in(training, record.value, record.offset)
+        finally:
+            await follower.stop()
+
     async def _wait_for_counts(self, training: Training, examples: Examples) -> None:
         """Fold evidence until the counts know what the examples speak of. It was written before them."""
+        follower = self._follower
+        await self._fold(training)
         deadline = time.monotonic() + _COVER_S
-        while True:
-            await self._fold(training)
-            if training.covers(examples):
-                return
-            if time.monotonic() > deadline:
-                raise EddylineError(
-                    f"the examples speak of items that topic {self.topics.evidence} does not name: it was made anew "
-                    "or its retention is too short; start with a new topic prefix and model store name"
-                )
+        while follower is not None and not training.covers(examples):
+            await self._fold(training, _COVER_POLL_MS)
+            if not follower.lag and time.monotonic() > deadline:
+                await follower.look()  # while Kafka is away, the end known may be an old one
+                if not follower.lag:
+                    raise EddylineError(
+                        f"the examples speak of items that topic {self.topics.evidence} does not name: it was made "
+                        "anew or its retention is too short; start with a new topic prefix and model store name"
+                    )
+            if follower.lag:
+                deadline = time.monotonic() + _COVER_S
 
-    async def _fold(self, training: Training) -> None:
+    async def _fold(self, training: Training, timeout_ms: int = 0) -> None:
         if self._follower is not None:
-            records = await self._follower.poll(timeout_ms=0)
+            records = await self._follower.poll(timeout_ms)
             values = [record.value for record in records if record.value]
             await self._work(training.fold, values, self._follower.next)
 

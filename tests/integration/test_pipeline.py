@@ -309,6 +309,30 @@ def test_a_killed_trainer_goes_on_from_its_checkpoint_and_a_standby_takes_over(p
     assert worker.process.poll() is None
 
 
+def test_a_trainer_takes_in_what_an_older_checkpoint_lacks(pipeline: Pipeline) -> None:
+    """A trainer that was frozen while it saved replaces its successor's checkpoint by an older one."""
+    store, clicks = ModelStore(pipeline.settings.model_store), made_up(700, seed=8)
+    saved = pipeline.folder / "models" / "default" / "trainer.checkpoint"
+
+    def gathered() -> int:
+        found = store.load_checkpoint("trainer")
+        return len(found[0]["gathered.user"]) if found else 0
+
+    pipeline.start("worker")
+    trainer = pipeline.start("trainer")
+    pipeline.publish(clicks[:300])
+    wait_for(lambda: gathered() == 300, "300 clicks are saved")
+    older = saved.read_bytes()
+    pipeline.publish(clicks[300:600])
+    wait_for(lambda: gathered() == 600, "600 clicks are saved")
+    assert trainer.stop() == 0
+    saved.write_bytes(older)
+    trainer = pipeline.start("trainer")
+    pipeline.publish(clicks[600:])
+    wait_for(lambda: gathered() == 700, "700 clicks are saved")
+    assert len(said(trainer, "learning from what the checkpoint lacks")) == 1
+
+
 def test_a_broken_model_is_refused_and_an_older_one_comes_back(
     pipeline: Pipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 
 from eddyline.state.errors import EddylineError
 from eddyline.stream import faust_app
-from eddyline.stream.faust_app import run_service
+from eddyline.stream.faust_app import build_app, run_service
+from eddyline.stream.kafka import KafkaSettings
 
 
 class Service:
@@ -135,3 +137,10 @@ def test_a_last_checkpoint_that_fails_does_not_keep_the_partition(
     assert run("", fail) == ["start", "app start", "app stop", "stop"]
     assert ended == [None]
     assert "could not finish what is under way: the disk is full" in capsys.readouterr().out
+
+
+def test_others_wait_for_as_long_as_a_member_may_take(tmp_path: Path) -> None:
+    app = build_app(KafkaSettings(), "a", tmp_path, commit_interval_s=1.0, rebalance_timeout_s=3600.0)
+    assert app.conf.broker_rebalance_timeout == 3600
+    assert app.conf.broker_max_poll_interval >= 3600  # Faust does not poll while a member gives its partitions away
+    assert build_app(KafkaSettings(), "b", tmp_path, commit_interval_s=1.0).conf.broker_rebalance_timeout == 60

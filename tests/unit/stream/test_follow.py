@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, TopicAuthorizationFailedError
 
-from eddyline.state.errors import BrokerUnreachable
+from eddyline.state.errors import BrokerUnreachable, EddylineError
 from eddyline.stream import follow
 from eddyline.stream.follow import Follower
 from eddyline.stream.kafka import KafkaSettings
@@ -94,3 +94,25 @@ def test_it_follows_up_to_where_the_topic_ended(follower: Follower) -> None:
     Consumer.failures = [TopicAuthorizationFailedError("evidence")]
     with pytest.raises(BrokerUnreachable):
         asyncio.run(follower.poll())
+
+
+def test_what_is_deleted_already_is_skipped_where_that_is_wanted(follower: Follower) -> None:
+    follower.next = 0
+    with pytest.raises(EddylineError, match="holds offsets 1 to 4, wanted 0"):
+        asyncio.run(follower.start())
+    asyncio.run(follower.start(skip_deleted=True))
+    assert follower.next == 1
+
+
+def test_where_the_topic_ends_is_asked_until_kafka_answers(follower: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncio.run(follower.start())
+    failures = [KafkaTimeoutError("gone"), KafkaConnectionError("gone")]
+
+    async def end_offsets(_: Consumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        if failures:
+            raise failures.pop()
+        return dict.fromkeys(partitions, 9)
+
+    monkeypatch.setattr(Consumer, "end_offsets", end_offsets)
+    asyncio.run(follower.look())
+    assert (follower.end, follower.lag) == (9, 8)

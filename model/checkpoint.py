@@ -190,9 +190,9 @@ class ModelStore:
         """
         versions, settings = self.versions(), self.settings
         old = versions[: max(0, len(versions) - settings.keep)]
-        kept = {*protect, *self._last_of(old, settings.keep_hourly, _HOUR_MS)}
-        kept.update(self._last_of(old, settings.keep_daily, 24 * _HOUR_MS))
-        gone = [version for version in old if version not in kept]
+        hourly = self._last_of(old, settings.keep_hourly, _HOUR_MS)
+        daily = self._last_of(old, settings.keep_daily, 24 * _HOUR_MS)
+        gone = [version for version in old if version not in {*protect, *hourly, *daily}]
         for version in gone:  # the manifest first: a version whose deletion is interrupted does not exist
             self._guard("delete", lambda v=version: self._fs.rm_file(self._path(v, _MANIFEST)))
         kept = set(versions).difference(gone)

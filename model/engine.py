@@ -296,14 +296,13 @@ def _also(
     asked: Asked, again: Again, before: UserStates, clicks: Clicks, ends: npt.NDArray[np.int64]
 ) -> tuple[Asked, npt.NDArray[np.int64]]:
     """Those who are asked about, and those whose lists are made anew, by moment; and the place of each there."""
-    moment = np.concatenate([np.repeat(np.arange(len(ends)), np.diff(asked.end, prepend=0)), again.moment])
+    moment = np.concatenate([asked.moment, again.moment])
     begin = np.append(0, ends[:-1])[again.moment]
     order = np.argsort(moment, kind="stable")
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
     states = np.concatenate([asked.states, before[again.click]])[order]
     now_ms = np.concatenate([asked.now_ms, clicks.ts_ms[begin]])[order]
-    return Asked(states, now_ms, np.searchsorted(moment[order], np.arange(len(ends)), side="right")), place
+    end = np.searchsorted(moment[order], np.arange(len(ends)), side="right")
+    return Asked(states, now_ms, end), np.argsort(order)
 
 
 def _last_of_each(user: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

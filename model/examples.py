@@ -15,7 +15,6 @@ from eddyline.model.ranking import Judged, View
 from eddyline.model.scores import top
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
-from eddyline.state.packed import LARGEST
 from eddyline.state.user_state import UserStates
 
 __all__ = ["ExampleSettings", "make_examples"]
@@ -65,9 +64,8 @@ def make_examples(
     _take_each(view.dense, np.repeat(view.moment, np.diff(chosen)), candidate, dense)
     dense_half = _half(dense)
     messages = []
-    size = _batch(settings, before, found.history.shape[1], found.context.shape[1], sparse.shape[1])
-    for begin in range(0, len(before), size):
-        end = min(len(before), begin + size)
+    for begin in range(0, len(before), settings.batch):
+        end = min(len(before), begin + settings.batch)
         part, logged = slice(begin, end), slice(int(chosen[begin]), int(chosen[end]))
         first, last = int(view.moment[begin]), int(view.moment[end - 1])
         popular = _most_popular(settings.popular, view.dense[last, _POPULAR, : view.known[last]])
@@ -106,16 +104,6 @@ def make_examples(
             )
         )
     return messages
-
-
-def _batch(settings: ExampleSettings, states: UserStates, history: int, context: int, sparse: int) -> int:
-    """How many examples a message has at most, so that it is not too large for Kafka."""
-    N, D = states["ring"].shape[1:]
-    item = 8 + 2 * len(DENSE)  # of the pool; each example may bring one
-    candidates = (1 + settings.candidates) * (4 + 2 * sparse + 2 * len(DENSE))
-    each = 64 + 2 * D * (1 + N) + 4 * (history + context) + candidates + item
-    room = LARGEST - 4096 - (settings.popular + settings.uniform) * item
-    return max(1, min(settings.batch, int(room // each)))
 
 
 _POPULAR = DENSE.index("popular_3000")

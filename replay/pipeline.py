@@ -144,14 +144,14 @@ class Eddyline:
         self._users.put(np.arange(len(known)), states)
         if self._published is not None:
             by_time = np.argsort(last_ms(states), kind="stable")
-            self._published.note(by_time[states["history_length"][by_time] > 0])
+            self._published.active.note(by_time[states["history_length"][by_time] > 0].tolist())
         self._learner = Learner(self._learning, engine.shape, engine.ranking.long_term_items, model, self._seed)
         self._engine.swap(_served(self._learner))
 
     def play(self, block: Block) -> Answers:
         """One step of the engine through all ticks of the block; then the learner's turn, as in the stream."""
         topic = self._published
-        again = topic.again(block) if topic else None
+        again = topic.again(block) if topic is not None else None
         step = self._engine.step(
             block.clicks,
             self._users.at(block.users),
@@ -165,7 +165,7 @@ class Eddyline:
         self._waiting += step.examples
         asked = np.arange(0, len(block), _SOURCES_EVERY)
         sources = self._engine.ranking.sources(step.view, asked, step.judged.top[asked])
-        published = topic.follow(block, step, again) if topic and again else None
+        published = topic.follow(block, step, again) if topic is not None and again is not None else None
         self._uncounted.append(step.evidence)
         if block.closed:
             for evidence in self._uncounted:
@@ -206,7 +206,7 @@ class Eddyline:
         self._since_refresh = 0
         self._refreshed_ms = now_ms
         if self._published is not None:
-            rows = self._published.active
+            rows = np.array(list(self._published.active), np.int64)
             for part in np.array_split(rows, max(1, len(rows) // 256)):
                 lists = self._engine.recommend(self._users.at(part), self._counts.clock_ms, self._counts)
                 self._published.put(part, lists.item)

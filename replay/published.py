@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from eddyline.model.engine import Again, Step
 from eddyline.replay.ticks import Block, RowTable
+from eddyline.state.recent import Recent
 
 __all__ = ["Published", "RefreshPolicy"]
 
@@ -41,36 +41,26 @@ class Published(RowTable):
     Args:
         length: K.
         policy: when lists are made anew.
+
+    Attributes:
+        active: rows of the users whose lists a refresh makes anew.
     """
 
     def __init__(self, length: int, policy: RefreshPolicy) -> None:
         super().__init__(lambda users: np.full((users, length), -1, np.int32))
         self._policy = policy
-        self._recent: OrderedDict[int, None] = OrderedDict()  # recently active users, oldest first
+        self.active: Recent[int] = Recent(policy.users)
         self._refreshed_ms = 0
-
-    @property
-    def active(self) -> npt.NDArray[np.int64]:
-        """Users whose lists a refresh makes anew."""
-        return np.fromiter(self._recent, np.int64, len(self._recent))
-
-    def note(self, rows: npt.NDArray[np.int64]) -> None:
-        """These users were active, the last one last."""
-        for row in rows.tolist():
-            self._recent[row] = None
-            self._recent.move_to_end(row)
-        while len(self._recent) > self._policy.users:
-            self._recent.popitem(last=False)
 
     def again(self, block: Block) -> Again:
         """The lists that refreshes in the block make anew and that are read: of which click's user, at which moment."""
         points, users = self._points(block), block.users[block.clicks.user].tolist()
-        moment = np.searchsorted(block.ends, np.arange(len(block)), side="right")
+        moment = block.moment
         last = np.searchsorted(points, moment, side="right") - 1
         made: dict[int, int] = {}  # the moment at which the newest list of each user so far was made
         clicks, at = [], []
         for n, (user, place, m) in enumerate(zip(users, last.tolist(), moment.tolist(), strict=True)):
-            known = user in made or user in self._recent
+            known = user in made or user in self.active
             if place >= 0 and known and made.get(user, -1) < points[place]:
                 clicks.append(n)
                 at.append(points[place])
@@ -83,10 +73,9 @@ class Published(RowTable):
         policy, points, last = self._policy, list[int](), None
         if policy.clicks is None:
             return points
-        starts = [0, *block.ends[:-1].tolist()]
-        for m, start in enumerate(starts):
+        pause_s = max(policy.every_s, len(self.active) / policy.per_s)
+        for m, start in enumerate([0, *block.ends[:-1].tolist()]):
             now_ms = int(block.clicks.ts_ms[start])
-            pause_s = max(policy.every_s, len(self._recent) / policy.per_s)
             if (last is None or start - last >= policy.clicks) and now_ms - self._refreshed_ms >= 1000 * pause_s:
                 points.append(m)
                 last, self._refreshed_ms = start, now_ms
@@ -94,8 +83,7 @@ class Published(RowTable):
 
     def follow(self, block: Block, step: Step, again: Again) -> npt.NDArray[np.int32]:
         """Put the new lists on the topic; the places of the clicked items on those it held as they were clicked."""
-        M, user = len(block.ends), block.clicks.user
-        moment = np.searchsorted(block.ends, np.arange(len(block)), side="right")
+        M, user, moment = len(block.ends), block.clicks.user, block.moment
         # Of each moment first the lists made anew, then the clicks, then the lists they bring.
         of = np.concatenate([user[step.listed], user[again.click]])
         made = 3 * (of * M + np.concatenate([moment[step.listed], again.moment]))
@@ -108,7 +96,7 @@ class Published(RowTable):
         held[here] = step.lists.item[newest[here]]
         active = block.users[user[step.listed]]
         self.put(active, step.lists.item[: len(active)])
-        self.note(active)
+        self.active.note(active.tolist())
         return _place(held, step.target)
 
 

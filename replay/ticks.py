@@ -58,6 +58,11 @@ class Block:
     def __len__(self) -> int:
         return len(self.clicks)
 
+    @property
+    def moment(self) -> npt.NDArray[np.int64]:
+        """Of each click the number of its tick, (B,)."""
+        return np.searchsorted(self.ends, np.arange(len(self)), side="right")
+
 
 @dataclass(frozen=True)
 class Tick:

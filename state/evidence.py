@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eddyline.state.errors import UnknownFormat
-from eddyline.state.packed import LARGEST, pack, unpack
+from eddyline.state.packed import LARGEST, messages, pack, unpack
 from eddyline.state.records import hash_id
 
 __all__ = ["Evidence"]
@@ -72,18 +72,16 @@ class Evidence:
 
     def messages(self, largest: int = LARGEST) -> list[bytes]:
         """Messages for the evidence topic, in order, each of at most so many bytes; none without clicks or new ids."""
-        if not len(self) and not self.new_ids:
-            return []
-        message = self.encode()
-        if len(message) <= largest or len(self) < 2:
-            return [message]
+        return messages(self, largest) if len(self) or self.new_ids else []
+
+    def halves(self) -> tuple[Evidence, Evidence]:
+        """The first clicks and the others, each with the new ids of its own."""
         half = len(self) // 2
         early = set(self.item[:half].tolist())
         ids: tuple[list[str], list[str]] = ([], [])
         for item_id in self.new_ids:
             ids[hash_id(item_id) not in early].append(item_id)
-        parts = self.part(0, half, ids[0]), self.part(half, len(self), ids[1])
-        return [message for part in parts for message in part.messages(largest)]
+        return self.part(0, half, ids[0]), self.part(half, len(self), ids[1])
 
     @classmethod
     def decode(cls, raw: bytes) -> Evidence:

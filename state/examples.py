@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eddyline.state.errors import UnknownFormat
-from eddyline.state.packed import pack, unpack
+from eddyline.state.packed import LARGEST, messages, pack, unpack
 
 __all__ = ["Examples"]
 
@@ -91,6 +91,15 @@ class Examples:
         columns |= {name: getattr(self, name)[logged] for name in _OF_CANDIDATES}
         start = np.concatenate([[0], np.cumsum(sizes[kept])]).astype(self.start.dtype)
         return replace(self, **columns, start=start)
+
+    def messages(self, largest: int = LARGEST) -> list[bytes]:
+        """Messages for the examples topic, in order, each of at most so many bytes."""
+        return messages(self, largest)
+
+    def halves(self) -> tuple[Examples, Examples]:
+        """The first examples and the others."""
+        first = np.arange(len(self)) < len(self) // 2
+        return self.only(first), self.only(~first)
 
     def encode(self) -> bytes:
         """One message for the examples topic."""

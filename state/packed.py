@@ -7,8 +7,8 @@ the names; nothing in it can run code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from eddyline.state.errors import UnknownFormat
 
-__all__ = ["LARGEST", "Columns", "pack", "unpack"]
+__all__ = ["LARGEST", "Columns", "messages", "pack", "unpack"]
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -25,6 +25,24 @@ LARGEST = 1_000_000
 
 _MAGIC = b"EDL"
 _DTYPES = frozenset({"|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8", "|b1"})
+
+
+class _Halvable(Protocol):
+    """Rows that travel in one message, or as two halves."""
+
+    def __len__(self) -> int: ...
+
+    def encode(self) -> bytes: ...
+
+    def halves(self) -> Sequence[_Halvable]: ...
+
+
+def messages(whole: _Halvable, largest: int = LARGEST) -> list[bytes]:
+    """It in messages of at most so many bytes, in order: cut in halves until they fit. One row is never cut."""
+    message = whole.encode()
+    if len(message) <= largest or len(whole) < 2:
+        return [message]
+    return [message for half in whole.halves() for message in messages(half, largest)]
 
 
 class _Column(msgspec.Struct, array_like=True):

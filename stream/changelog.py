@@ -5,10 +5,8 @@ gaps compaction leaves, also past segments emptied altogether, so recovery alway
 aiokafka because it checks and unpacks them in C; kafka-python computes checksums in Python and is fifty times
 slower on states of 3 kB.
 
-A worker that was frozen while others took its partitions over may still append a state older than theirs. So of
-two records of a user the one of the later click stands, wherever it is: a state says which click it is of, and a
-tombstone says in its header `eddyline.offset` up to which click it erases. What stands but is not the last record is
-reported, and the partition's owner writes it anew, before compaction drops it.
+Of two records of a user not the last one stands but that of the later click (`stream.newest`). What stands but is
+not the last record is reported, and the partition's owner writes it anew, before compaction drops it.
 
 A tombstone stays in the topic for its `delete.retention.ms` only. A local copy that was away for longer may
 have missed one and would keep a user who was erased, so it is rebuilt from the beginning, not continued.
@@ -27,28 +25,20 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from eddyline.state.errors import BrokerUnreachable, ConfigurationError, EddylineError
 from eddyline.state.store import Erasure, PartitionStore, now_ms
-from eddyline.state.user_state import last_offset
-from eddyline.stream.kafka import KafkaSettings, async_errors, async_options, wait_for_broker
-from eddyline.stream.outbox import Message
+from eddyline.stream.async_clients import async_errors, stop_consumer
+from eddyline.stream.kafka import KafkaSettings, async_options, wait_for_broker
+from eddyline.stream.newest import Newest
 
-__all__ = ["TOMBSTONE_RETENTION_S", "Restored", "changelog_ends", "changelog_message", "read_changelog", "restore"]
+__all__ = ["TOMBSTONE_RETENTION_S", "Restored", "changelog_ends", "read_changelog", "restore"]
 
 TOMBSTONE_RETENTION_S = 24 * 60 * 60.0
 """`delete.retention.ms` of the states topic, in seconds (Kafka's default too)."""
 
 _log = structlog.get_logger()
 
-_ERASED_UP_TO = "eddyline.offset"
 _POLL_MS = 200
 _RECORDS = 1000  # of about 3 kB each: one atomic write of a few MB
 _FETCH_BYTES = 8 * 1024 * 1024
-
-
-def changelog_message(topic: str, partition: int, user: bytes, change: bytes | Erasure) -> Message:
-    """A user's new state, or their erasure, as a record of the changelog."""
-    if isinstance(change, Erasure):
-        return Message(topic, None, user, partition, [(_ERASED_UP_TO, str(change.up_to).encode())])
-    return Message(topic, change, user, partition)
 
 
 class Restored(NamedTuple):
@@ -120,7 +110,7 @@ def restore(
         caught_up_ms = started_ms if stored is None else store.caught_up_ms
         start = oldest if stored is None else stored + 1
         applied = deleted = skipped = 0
-        newest = _Newest(store)
+        newest = Newest(store)
         to_offset = start
         for records, to_offset in reader.read(store.partition, start, end):
             keyed = [record for record in records if record.key is not None]
@@ -136,67 +126,6 @@ def restore(
     if skipped:
         _log.warning("changelog records without a key were skipped", changelog=where, records=skipped)
     return Restored(applied, deleted, skipped, start, to_offset, rebuilt, time.monotonic() - begun, newest.outdated())
-
-
-class _Newest:
-    """What stands of each user while the records of a partition are read: what knows the latest click."""
-
-    def __init__(self, store: PartitionStore) -> None:
-        self._store = store
-        self._outdated: set[bytes] = set()
-
-    def changes(self, records: Sequence[ConsumerRecord]) -> dict[bytes, bytes | Erasure]:
-        """What the next records change in the store."""
-        users = list({record.key for record in records})
-        found = zip(users, *self._known(users), strict=True)
-        standing = {user: _Standing(state, erased) for user, state, erased in found}
-        changes: dict[bytes, bytes | Erasure] = {}
-        for record in records:
-            user = record.key
-            change = standing[user].take(record)
-            if change is None:
-                self._outdated.add(user)
-            else:
-                changes[user] = change
-                self._outdated.discard(user)
-        return changes
-
-    def outdated(self) -> dict[bytes, bytes | Erasure]:
-        """What stands of users whose last record does not."""
-        users = list(self._outdated)
-        found = zip(users, *self._known(users), strict=True)
-        return {
-            user: Erasure(-1 if up_to is None else up_to) if state is None else state for user, state, up_to in found
-        }
-
-    def _known(self, users: Sequence[bytes]) -> tuple[list[bytes | None], list[int | None]]:
-        return self._store.get(users), self._store.erased(users)
-
-
-class _Standing:
-    """What stands of one user."""
-
-    def __init__(self, state: bytes | None, erased: int | None) -> None:
-        self._there = state is not None
-        self._offset = None if state is None else last_offset(state)
-        self._erased = -1 if erased is None else erased
-
-    def take(self, record: ConsumerRecord) -> bytes | Erasure | None:
-        """What the record changes; None if it is older than what stands."""
-        if record.value is not None:
-            offset = last_offset(record.value)
-            least = self._erased + 1 if self._offset is None else self._offset
-            if offset is not None and offset < least:
-                return None
-            self._there, self._offset = True, offset
-            return bytes(record.value)
-        said = next((int(text) for name, text in record.headers if name == _ERASED_UP_TO), None)
-        stood = -1 if self._offset is None else self._offset
-        up_to = stood if said is None else said
-        if self._there and stood > up_to:
-            return None
-        self._there, self._offset, self._erased = False, None, max(self._erased, up_to)
-        return Erasure(self._erased)
 
 
 def changelog_ends(kafka: KafkaSettings, topic: str, partitions: Sequence[int]) -> dict[int, int]:
@@ -312,7 +241,7 @@ def _open(kafka: KafkaSettings, topic: str, partitions: Sequence[int] | None) ->
                 raise ConfigurationError(f"there is no {what}: run `eddyline topics check`")
             yield _Reader(runner, consumer, kafka, topic, list(partitions or existing))
         finally:
-            runner.run(_stop(consumer))
+            runner.run(stop_consumer(consumer))
 
 
 async def _start(kafka: KafkaSettings) -> AIOKafkaConsumer:
@@ -326,21 +255,9 @@ async def _start(kafka: KafkaSettings) -> AIOKafkaConsumer:
     try:
         await consumer.start()
     except BaseException:
-        await _stop(consumer)
+        await stop_consumer(consumer)
         raise
     return consumer
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    try:
-        await consumer.stop()
-    except asyncio.CancelledError:
-        # aiokafka cancels a fetch that waits to be tried again and lets that cancellation escape, before it closes
-        # its sockets: it would hide why we stop.
-        await consumer._client.close()
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():  # it was us who were cancelled
-            raise
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[int]:

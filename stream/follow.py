@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from eddyline.state.errors import EddylineError
-from eddyline.stream.kafka import KafkaSettings, async_errors, async_options, patiently
+from eddyline.stream.async_clients import async_errors, patiently, stop_consumer
+from eddyline.stream.kafka import KafkaSettings, async_options
 
 __all__ = ["Follower", "Record"]
 
@@ -86,15 +86,8 @@ class Follower:
 
     async def stop(self) -> None:
         """Disconnect."""
-        if self._consumer is None:
-            return
-        try:
-            await self._consumer.stop()
-        except asyncio.CancelledError:
-            # aiokafka lets one escape that it cancelled itself, when a fetch waits to be tried again.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
+        if self._consumer is not None:
+            await stop_consumer(self._consumer)
 
     async def poll(self, timeout_ms: int = _POLL_MS) -> list[Record]:
         """What has come since, waiting a moment for it; `next` moves on, also over gaps.

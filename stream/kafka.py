@@ -11,19 +11,17 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import faust
-import structlog
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import (
     IllegalSaslStateError,
     KafkaError,
-    KafkaTimeoutError,
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
@@ -35,22 +33,20 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from eddyline.state.errors import BrokerUnreachable, ConfigurationError
 
 __all__ = [
+    "FIRST_PAUSE_S",
+    "LONGEST_PAUSE_S",
     "KafkaSettings",
     "admin_client",
-    "async_errors",
     "async_options",
     "client_options",
     "faust_options",
-    "patiently",
     "probe",
     "wait_for_broker",
 ]
 
-T = TypeVar("T")
-
-_log = structlog.get_logger()
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 10.0
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 10.0
+"""Between two attempts to reach Kafka, the first pause and the longest."""
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -132,44 +128,6 @@ def async_options(settings: KafkaSettings) -> dict[str, Any]:
     return _common(settings)
 
 
-async def patiently(settings: KafkaSettings, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Attempt something with a client of aiokafka, again and again for as long as Kafka is away.
-
-    The pauses grow, and each is told in one line.
-
-    Raises:
-        KafkaError: trying again cannot help.
-    """
-    pause_s = _FIRST_PAUSE_S
-    while True:
-        try:
-            return await attempt()
-        except KafkaError as error:
-            # A timeout of the producer means that the batch before could not leave: Kafka is away, no more.
-            if not (error.retriable or isinstance(error, KafkaTimeoutError)):
-                raise
-            _log.warning(
-                "Kafka does not answer, trying again",
-                address=settings.bootstrap_servers,
-                pause_s=pause_s,
-                reason=type(error).__name__,
-            )
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-
-@contextmanager
-def async_errors(settings: KafkaSettings, topic: str) -> Iterator[None]:
-    """Raise `BrokerUnreachable` for whatever a client of aiokafka raises inside."""
-    try:
-        yield
-    except KafkaError as error:
-        raise BrokerUnreachable(
-            f"Kafka at {settings.bootstrap_servers} does not answer, or refuses to show {topic} ({error}); "
-            "`eddyline doctor` tells more"
-        ) from error
-
-
 def faust_options(settings: KafkaSettings) -> dict[str, Any]:
     """Keyword arguments for `faust.App`."""
     context = _ssl_context(settings)
@@ -247,7 +205,7 @@ def wait_for_broker(settings: KafkaSettings, timeout_s: float | None, on_wait: C
             which no waiting mends.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    pause_s = _FIRST_PAUSE_S
+    pause_s = FIRST_PAUSE_S
     while True:
         left_s = 5.0 if deadline is None else min(5.0, max(0.5, deadline - time.monotonic()))
         problem = probe(settings, left_s)
@@ -259,7 +217,7 @@ def wait_for_broker(settings: KafkaSettings, timeout_s: float | None, on_wait: C
             raise BrokerUnreachable(f"{problem.text} (gave up after {timeout_s:g} s)")
         on_wait(f"{problem.text}; trying again in {pause_s:g} s")
         time.sleep(pause_s)
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
 async def _ask(settings: KafkaSettings, host: str, port: int, timeout_s: float) -> Problem | None:

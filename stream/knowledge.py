@@ -13,7 +13,7 @@ from eddyline.model.checkpoint import Manifest, ModelStore
 from eddyline.state.errors import EddylineError
 from eddyline.stream.config import Settings
 from eddyline.stream.follow import Follower, Record
-from eddyline.stream.models import load_model, load_version, newest_manifest, starting_point
+from eddyline.stream.models import announced, load_model, load_version, newest_manifest, starting_point
 from eddyline.stream.refresh import Refresh
 from eddyline.stream.serving import Serving
 from eddyline.stream.telemetry import Metrics
@@ -61,10 +61,9 @@ class Knowledge:
         """Load the version in use and its counts, and fold the evidence since."""
         settings = self._settings
         await self._models.start(patient=True)
-        records = [record async for polled in self._models.to_end() for record in polled]
-        announced = newest_manifest(records, settings.model_store.name)
+        manifest = await announced(self._models, settings.model_store.name)
         model, counts, offset = await asyncio.to_thread(
-            starting_point, self._store, announced, settings.counts, settings.engine.shape.dimension
+            starting_point, self._store, manifest, settings.counts, settings.engine.shape.dimension
         )
         self._evidence = evidence = Follower(settings.kafka, self._topics.evidence, offset)
         await evidence.start(patient=True)

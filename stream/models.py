@@ -15,13 +15,14 @@ from eddyline.model.model import Model, untrained_model
 from eddyline.model.versions import Arrays, counts_from_arrays, model_from_arrays
 from eddyline.state.errors import ConfigurationError, CorruptModel, EddylineError
 from eddyline.stream.clients import kafka_errors, open_consumer, open_producer, patience_s
-from eddyline.stream.follow import Record
+from eddyline.stream.follow import Follower, Record
 from eddyline.stream.kafka import KafkaSettings
 from eddyline.stream.topics import Topics
 
 __all__ = [
     "Rows",
     "announce",
+    "announced",
     "evidence_span",
     "load_model",
     "load_version",
@@ -78,6 +79,11 @@ def newest_manifest(records: Sequence[Record], name: str) -> Manifest | None:
     for record in records:
         found = manifest_of(record, name) or found
     return found
+
+
+async def announced(models: Follower, name: str) -> Manifest | None:
+    """The manifest announced last for this model, up to where the models topic ended at the follower's start."""
+    return newest_manifest([record async for polled in models.to_end() for record in polled], name)
 
 
 def load_model(store: ModelStore, manifest: Manifest, dimension: int | None, beside: Rows | None = None) -> Model:

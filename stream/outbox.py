@@ -10,7 +10,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from eddyline.state.errors import EddylineError
-from eddyline.stream.kafka import KafkaSettings, async_options, patiently
+from eddyline.stream.async_clients import patiently
+from eddyline.stream.kafka import KafkaSettings, async_options
 from eddyline.stream.membership import LEASE
 
 __all__ = ["Message", "Outbox"]

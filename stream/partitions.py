@@ -9,9 +9,10 @@ import structlog
 
 from eddyline.state.errors import BrokerUnreachable
 from eddyline.state.store import Erasure, PartitionStore, StateStore
-from eddyline.stream.changelog import changelog_ends, changelog_message, restore
+from eddyline.stream.changelog import changelog_ends, restore
 from eddyline.stream.kafka import KafkaSettings
 from eddyline.stream.microbatch import User
+from eddyline.stream.newest import changelog_message
 from eddyline.stream.outbox import Message, Outbox
 from eddyline.stream.topics import Topics
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection
 
+from eddyline.state.recent import Recent
 from eddyline.stream.microbatch import User
 
 __all__ = ["Refresh"]
@@ -21,32 +22,28 @@ class Refresh:
     """
 
     def __init__(self, most: int, every_clicks: int | None, every_s: float) -> None:
-        self._most = most
         self._every = every_clicks
         self._every_s = every_s
         self._since = 0
         self._began = -every_s
-        self._active: OrderedDict[User, None] = OrderedDict()  # oldest first
+        self._active: Recent[User] = Recent(most)
         self._waiting: OrderedDict[User, None] = OrderedDict()
 
-    def clicked(self, users: Iterable[User]) -> None:
+    def clicked(self, users: Collection[User]) -> None:
         """Users clicked, and have a new list for it."""
+        self._active.note(users)
         for user in users:
-            self._active[user] = None
-            self._active.move_to_end(user)
             self._waiting.pop(user, None)
-        while len(self._active) > self._most:
-            self._active.popitem(last=False)
 
-    def forget(self, users: Iterable[User]) -> None:
+    def forget(self, users: Collection[User]) -> None:
         """Users were erased."""
+        self._active.forget(users)
         for user in users:
-            self._active.pop(user, None)
             self._waiting.pop(user, None)
 
     def begin(self) -> None:
         """Everyone waits for a new list."""
-        self._waiting = self._active.copy()
+        self._waiting = OrderedDict.fromkeys(self._active)
         self._since = 0
         self._began = time.monotonic()
 

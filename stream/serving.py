@@ -108,7 +108,7 @@ class Serving:
             states=[encode_state(state) for state in step.states],
             lists=lists,
             evidence=step.evidence.messages(),
-            examples=[examples.encode() for examples in step.examples],
+            examples=[message for examples in step.examples for message in examples.messages()],
             applied=len(step.evidence),
         )
 

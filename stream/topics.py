@@ -188,13 +188,12 @@ def check_topics(kafka: KafkaSettings, settings: TopicSettings) -> list[str]:
         layout = specs(settings)
         partitions = _partitions(admin, layout)
         configs = _configs(admin, [spec.name for spec in layout if spec.name in partitions])
+    there = {name: count for name, count in partitions.items() if configs.get(name)}  # others are deleted by now
     problems = []
     for spec in layout:
-        if not configs.get(spec.name):
-            partitions.pop(spec.name, None)  # missing, or deleted a moment ago
-        if problem := _wrong(spec, partitions):
+        if problem := _wrong(spec, there):
             problems.append(problem)
-        if spec.name not in partitions:
+        if spec.name not in there:
             continue
         for key in ("cleanup.policy", "retention.ms", "max.message.bytes"):
             wanted, actual = spec.config.get(key), configs[spec.name][key]

@@ -25,7 +25,7 @@ from eddyline.stream.faust_app import build_app, run_service
 from eddyline.stream.follow import Follower
 from eddyline.stream.kafka import wait_for_broker
 from eddyline.stream.membership import Expelled, Membership
-from eddyline.stream.models import newest_manifest
+from eddyline.stream.models import announced, newest_manifest
 from eddyline.stream.outbox import Message, Outbox
 from eddyline.stream.telemetry import Metrics, MetricsServer, serve
 from eddyline.stream.topics import Topics, require_topics
@@ -147,10 +147,8 @@ class Trainer:
         """Load the checkpoint, or the newest version, and follow the evidence from there."""
         self._models = Follower(self.settings.kafka, self.topics.models)
         await self._models.start(patient=True)
-        records = [record async for polled in self._models.to_end() for record in polled]
-        announced = newest_manifest(records, self.settings.model_store.name)
         training = Training(self.settings, self._store)
-        await self._work(training.resume, announced)
+        await self._work(training.resume, await announced(self._models, self.settings.model_store.name))
         self._follower = Follower(self.settings.kafka, self.topics.evidence, training.evidence_offset)
         await self._follower.start(patient=True)
         self._training = training

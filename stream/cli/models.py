@@ -167,7 +167,7 @@ def _announced(settings: ClientSettings) -> Manifest | None:
     import asyncio  # noqa: PLC0415
 
     from eddyline.stream.follow import Follower  # noqa: PLC0415
-    from eddyline.stream.models import newest_manifest  # noqa: PLC0415
+    from eddyline.stream.models import announced  # noqa: PLC0415
     from eddyline.stream.topics import Topics  # noqa: PLC0415
 
     topic = Topics.of(settings.topics).models
@@ -176,10 +176,9 @@ def _announced(settings: ClientSettings) -> Manifest | None:
         follower = Follower(settings.kafka, topic)
         try:
             await follower.start()
-            records = [record async for polled in follower.to_end() for record in polled]
+            return await announced(follower, settings.model_store.name)
         finally:
             await follower.stop()
-        return newest_manifest(records, settings.model_store.name)
 
     return asyncio.run(read())
 

@@ -54,8 +54,12 @@ class Goal:
 
 def best_rival(models: Mapping[str, Any]) -> str | None:
     """The baseline of the highest NDCG@20."""
-    rivals = [name for name in models if not name.startswith("eddyline")]
-    return max(rivals, key=lambda name: float(models[name][METRIC]), default=None)
+    rivals = _rivals(models)
+    return max(rivals, key=lambda name: float(rivals[name][METRIC]), default=None)
+
+
+def _rivals(models: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: figures for name, figures in models.items() if not name.startswith("eddyline")}
 
 
 def goals(log: Log, models: Mapping[str, Any]) -> Iterator[Goal]:
@@ -87,7 +91,7 @@ def goals(log: Log, models: Mapping[str, Any]) -> Iterator[Goal]:
 
 def cold_start(models: Mapping[str, Any]) -> Iterator[tuple[str, int, float, str, float]]:
     """Of each group that little is known about: clicks, eddyline's NDCG@20, the best baseline and its NDCG@20."""
-    rivals = {name: figures for name, figures in models.items() if not name.startswith("eddyline")}
+    rivals = _rivals(models)
     for division, group, what in COLD:
         mine = models["eddyline"]["by"][division][group]
         if rivals and mine["clicks"]:

@@ -10,10 +10,11 @@ import pytest
 from eddyline.state.memory_store import MemoryStateStore
 from eddyline.state.store import Erasure, StateStore
 from eddyline.state.user_state import StateShape, encode_state, last_offset, new_states
-from eddyline.stream.changelog import changelog_message, read_changelog, restore
+from eddyline.stream.changelog import read_changelog, restore
 from eddyline.stream.kafka import KafkaSettings
 from eddyline.stream.membership import Expelled
 from eddyline.stream.microbatch import User
+from eddyline.stream.newest import changelog_message
 from eddyline.stream.outbox import Outbox
 from eddyline.stream.partitions import Partitions
 from eddyline.stream.topics import Topics, TopicSettings

@@ -138,7 +138,7 @@ def test_a_message_fits_in_kafka_whatever_the_sizes(
     users = [click(f"u{n}", f"i{n % 7}", 5) for n in range(200)]
     model = untrained_model(256)
     step = Engine(settings, model).step(as_batch(users), new_states(settings.shape, 200), Counts())
-    messages = [examples.encode() for examples in step.examples]
-    assert sum(map(len, step.examples)) == 200
+    messages = [message for examples in step.examples for message in examples.messages()]
+    assert sum(len(Examples.decode(message)) for message in messages) == 200
     assert max(map(len, messages)) <= LARGEST
     assert len(messages) > 2

@@ -59,7 +59,7 @@ class Consumer:
 @pytest.fixture
 def follower(monkeypatch: pytest.MonkeyPatch) -> Follower:
     monkeypatch.setattr(follow, "AIOKafkaConsumer", Consumer)
-    monkeypatch.setattr("eddyline.stream.kafka._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("eddyline.stream.async_clients.FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(Consumer, "failures", [], raising=False)
     monkeypatch.setattr(Consumer, "stopped", 0, raising=False)
     return Follower(KafkaSettings(), "evidence")

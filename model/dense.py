@@ -3,6 +3,7 @@
     popular_j = log(1 + 1e5 · popular_j[i] / Σ popular_j)   for each half-life
     clicks    = log(1 + clicks[i])
     age       = log(1 + clicks of the stream since the item's first) / 2
+    mixed     = log(1 + 1e5 · Σ_j v_j · popular_j[i] / Σ popular_j)   with weights of the model (`model.mixture`)
 
 Between two moments of a walk through the stream only the clicked items change by more than a common factor. So decayed
 clicks are kept as of the walk's beginning, and a moment costs one vectorised pass over the catalogue.
@@ -18,15 +19,18 @@ import numpy.typing as npt
 from eddyline.model.compiled import compiled
 from eddyline.model.folding import HALF_LIVES, SEEN, Tally, decay
 
-__all__ = ["DENSE", "Pace", "log_1p", "note_click", "set_pace", "write_dense"]
+__all__ = ["DENSE", "SHARE_SCALE", "Pace", "log_1p", "note_click", "set_pace", "write_dense"]
 
 DENSE = (
     *(f"popular_{half_life}" for half_life in HALF_LIVES),  # log(1 + 1e5 · share of the decayed clicks)
     "clicks",  # log(1 + undecayed clicks)
     "age",  # log(1 + age in clicks of the stream) / 2
 )
+"""What is logged of each item. `mixed`, which follows from it, comes after it where items are scored."""
+
 _CLICKS, _AGE = DENSE.index("clicks"), DENSE.index("age")
 SHARE_SCALE = 1e5
+"""What a share of the clicks is multiplied with before its logarithm is taken."""
 
 
 class Pace(NamedTuple):
@@ -88,15 +92,26 @@ def note_click(tally: Tally, row: int, pace: Pace) -> None:
 
 
 @compiled
-def write_dense(tally: Tally, known: int, pace: Pace, out: npt.NDArray[np.float32]) -> None:
-    """The dense evidence of the `known` items as it stands now, (len(DENSE), I); zeros beyond them."""
+def write_dense(
+    tally: Tally, known: int, pace: Pace, lives: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+) -> None:
+    """The dense evidence of the `known` items as it stands now, (len(DENSE) + 1, I); zeros beyond them.
+
+    The last is `mixed`, with the weights `lives` of the half-lives, (len(HALF_LIVES),).
+    """
     passed = tally.clock[SEEN] - pace.seen[0]
     out[:, known:] = 0.0
+    out[-1] = 0.0
     for j in range(len(HALF_LIVES)):
         scale = np.float32(SHARE_SCALE * decay(j, passed) / max(tally.total[j], 1.0))
-        popular, to = pace.popular[j], out[j]
+        popular, to, weight, mixed = pace.popular[j], out[j], lives[j], out[-1]
         for i in range(known):
-            to[i] = log_1p(popular[i] * scale)
+            share = popular[i] * scale
+            to[i] = log_1p(share)
+            mixed[i] += weight * share
+    mixed = out[-1]
+    for i in range(known):
+        mixed[i] = log_1p(mixed[i])
     out[_CLICKS, :known] = pace.clicks[:known]
     later, age, to = np.float32(passed), pace.age, out[_AGE]
     for i in range(known):

@@ -50,6 +50,10 @@ CONTEXT = (
     "repeats",  # share of the history that repeats an earlier item of it
     "ring",  # how full the ring of hidden states is
     "new_session",  # 1 if the gap ends the session
+    "in_session",  # log(1 + clicks in the running session) / 2.5
+    "most_transition",  # the largest t
+    "most_near",  # the largest p
+    "again",  # 1 if the last two clicks were on the same item
 )
 OWN = 8
 """Where the sparse evidence from the user's own history begins."""
@@ -232,6 +236,10 @@ def find(begin: int, end: int, asking: Asking, ring: int, tally: Tally, window: 
         for p in range(n):
             s = sums[p]
             s[SUM] = s[NEAR_SUM] / near_total + 0.3 * s[BACK_SUM] / back_total + s[T1] + s[DECAYED]
+        most_near = most_transition = np.float32(0.0)
+        for p in range(n):
+            most_near = max(most_near, sums[p, NEAR_SUM])
+            most_transition = max(most_transition, sums[p, T1])
         least = np.float32(-1.0)
         if n > most:
             least = np.partition(sums[:n, SUM].copy(), n - most)[n - most]
@@ -271,3 +279,7 @@ def find(begin: int, end: int, asking: Asking, ring: int, tally: Tally, window: 
         c[4] = repeats / max(length, 1)
         c[5] = asking.ring_length[b] / ring
         c[6] = 1.0 if gap_ms >= SESSION_GAP_MS or length == 0 else 0.0
+        c[7] = log_1p(np.float32(in_session)) * np.float32(0.4)
+        c[8] = most_transition
+        c[9] = most_near / near_total
+        c[10] = 1.0 if length > 1 and last >= 0 and last == rows[b, 1] else 0.0

@@ -5,8 +5,10 @@ s = out([h, context, e_last])                                short-term interest
 F(u) = p + σ(g([p, h, context])) ⊙ s                         long- and short-term, fused
 A(F(u), I(i)) = 16 · Σ_d (F(u)/|F(u)| ⊙ E_i)_d + b_i         the neural score n_i
 
-a = a_0 + MLP([context features, h])                         the gate: how far to trust each source, here
-z_i = a_n n_i + Σ_k a_k dense_ik + Σ_k a_k sparse_ik + e(sparse_i)
+a = a_0 + MLP(context features)                              the gate: how far to trust each source, here
+z_i = a_n n_i + a_m log P_i + Σ_k a_k dense_ik + Σ_k a_k sparse_ik + e(sparse_i)
+
+P_i is the mixture (`model.mixture`): what everything else corrects.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from eddyline.model.dense import DENSE
 from eddyline.model.evidence import CONTEXT, OWN, SPARSE
 from eddyline.model.long_term import LongTerm
+from eddyline.model.mixture import SHARES, Mixture
 from eddyline.model.parts import Part
 
 __all__ = ["SHARPNESS", "Attention", "Fusion", "Gate", "GateWeights", "Network", "Residual"]
@@ -75,75 +79,80 @@ class GateWeights(NamedTuple):
 
     Attributes:
         neural: (B,).
-        dense: (B, len(DENSE)).
+        dense: of the dense evidence and, last, of the mixture, (B, len(DENSE) + 1).
         sparse: (B, len(SPARSE)).
+        log_ratios: log ρ of the mixture's sources, (B, len(SHARES)).
     """
 
     neural: Tensor
     dense: Tensor
     sparse: Tensor
+    log_ratios: Tensor
+
+    @property
+    def mixture(self) -> Tensor:
+        """The weight of the mixture, (B,)."""
+        return self.dense[:, -1]
 
 
-# What the gate starts from, so that lists are good before anything was trained; the learner moves it.
+# What the gate starts from, so that lists are good before anything was trained: the mixture, with sources that count
+# for more than popularity. The learner moves it.
 PRIOR_NEURAL = 0.05
-PRIOR_DENSE = {"popular_500": 0.3, "popular_3000": 0.2}
-PRIOR_SPARSE = {
-    "near_fine": 0.4,
-    "near_coarse": 0.3,
-    "session": 0.3,
-    "back": 0.2,
-    "transition": 0.5,
-    "transition_log": 0.3,
-    "votes": 0.3,
-    "own": 0.3,
-    "own_count": 0.3,
-    "own_transition": 0.3,
+PRIOR_MIXTURE = 1.0
+PRIOR_RATIO = {
+    "near": 1.0,
+    "session": 0.5,
+    "back": 0.3,
+    "transition": 1.0,
+    "transition_before": 0.3,
+    "own": -1.0,
+    "own_fresh": -1.0,
+    "own_harmonic": -1.0,
+    "own_transition": -2.0,
 }
 
+_NEURAL, _DENSE, _MIXTURE, _SPARSE, _RATIOS = np.cumsum([0, 1, len(DENSE), 1, len(SPARSE)]).tolist()
+"""Where the weights of each kind begin."""
 
 _SOURCES = {
-    "neural": range(1),
-    "popularity": range(1, 1 + len(DENSE)),
-    "counts": range(1 + len(DENSE), 1 + len(DENSE) + OWN),
-    "history": range(1 + len(DENSE) + OWN, 1 + len(DENSE) + len(SPARSE)),
+    "neural": range(_NEURAL, _DENSE),
+    "popularity": range(_DENSE, _MIXTURE),
+    "counts": range(_SPARSE, _SPARSE + OWN),
+    "history": range(_SPARSE + OWN, _RATIOS),
 }
-"""Which of the gate's weights belong to which part."""
+"""Which of the gate's weights belong to which part; the mixture leaves out parts by itself."""
 
 
 class Gate(nn.Module):
-    """a = a_0 + MLP([context features, h]): 32 tanh units, the last layer starting at zero.
+    """a = a_0 + MLP(context features): 32 tanh units, the last layer starting at zero.
 
-    Without the gate, a = a_0; without the LSTM, h = 0; without a source, its weights are zero.
+    Without the gate, a = a_0; without a source, its weights are zero.
     """
 
-    def __init__(self, dimension: int, without: Collection[Part] = ()) -> None:
+    def __init__(self, without: Collection[Part] = ()) -> None:
         super().__init__()
-        sources = 1 + len(DENSE) + len(SPARSE)
         self.fixed = "gate" in without
-        self.blind = "lstm" in without
+        prior = torch.zeros(_RATIOS + len(SHARES))
+        prior[_NEURAL], prior[_MIXTURE] = PRIOR_NEURAL, PRIOR_MIXTURE
+        prior[_RATIOS:] = torch.tensor([PRIOR_RATIO[name] for name in SHARES])
         left_out = [place for part in without for place in _SOURCES.get(part, ())]
         self.kept: Tensor | None = None
         if left_out:
-            self.kept = torch.ones(sources)
+            self.kept = torch.ones(len(prior))
             self.kept[left_out] = 0.0
-        prior = [PRIOR_NEURAL]
-        prior += [PRIOR_DENSE.get(name, 0.0) for name in DENSE]
-        prior += [PRIOR_SPARSE.get(name, 0.0) for name in SPARSE]
-        self.hidden = nn.Linear(len(CONTEXT) + dimension, 32)
-        self.change = nn.Linear(32, sources, bias=False)
-        self.prior = nn.Parameter(torch.tensor(prior))
+        self.hidden = nn.Linear(len(CONTEXT), 32)
+        self.change = nn.Linear(32, len(prior), bias=False)
+        self.prior = nn.Parameter(prior)
         nn.init.zeros_(self.change.weight)
 
-    def forward(self, features: Tensor, h: Tensor) -> GateWeights:
-        """`features` (B, len(CONTEXT)), `h` (B, D) → weights of the sources."""
+    def forward(self, features: Tensor) -> GateWeights:
+        """`features` (B, len(CONTEXT)) → weights of the sources."""
         a = self.prior.expand(len(features), -1)
-        if self.blind:
-            h = torch.zeros_like(h)
         if not self.fixed:
-            a = a + self.change(torch.tanh(self.hidden(torch.cat([features, h], -1))))
+            a = a + self.change(torch.tanh(self.hidden(features)))
         if self.kept is not None:
             a = a * self.kept
-        return GateWeights(a[:, 0], a[:, 1 : 1 + len(DENSE)], a[:, 1 + len(DENSE) :])
+        return GateWeights(a[:, _NEURAL], a[:, _DENSE:_SPARSE], a[:, _SPARSE:_RATIOS], a[:, _RATIOS:])
 
 
 class Residual(nn.Module):
@@ -182,8 +191,14 @@ class Network(nn.Module):
         self.long_term = LongTerm(dimension)
         self.attention = Attention(dimension)
         self.fusion = Fusion(dimension)
-        self.gate = Gate(dimension, without)
+        self.gate = Gate(without)
+        self.mixture = Mixture(without)
         self.residual = Residual(without)
+
+    @property
+    def head(self) -> list[nn.Parameter]:
+        """The weights that join the sources: gate, mixture, residual."""
+        return [*self.gate.parameters(), *self.mixture.parameters(), *self.residual.parameters()]
 
     def interest(self, h: Tensor, ring: Tensor, ring_length: Tensor, mean: Tensor, last: Tensor) -> Tensor:
         """F(u) at unit length.

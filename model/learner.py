@@ -2,11 +2,15 @@
 
 One step for every `batch` new examples:
 
-    loss = CE(z | newest, evidence as served) + CE(n | newest) + CE(n | replayed)
+    loss = GCE(z | newest, evidence as served) + CE(n | newest) + CE(n | replayed)
 
 over pools of items instead of the catalogue, so that the cost of a step does not grow with it: z over what each
 example was told apart from as it was served, n over the clicked items of the step and uniform ones. Logits of items
 that only a draw brought in carry the log odds of being drawn.
+
+The gate, the mixture and the residual learn from few examples in large steps; what is published of them is the
+running average of their weights over about ten steps (Polyak and Juditsky, "Acceleration of Stochastic Approximation by
+Averaging", 1992).
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from torch import Tensor
 
 from eddyline.model.buffer import BufferSettings, ReplayBuffer
 from eddyline.model.counts import Counts
+from eddyline.model.fusion import Network
 from eddyline.model.long_term import ItemEmbeddings
 from eddyline.model.losses import (
     Pool,
@@ -44,6 +49,9 @@ from eddyline.state.user_state import StateShape
 __all__ = ["Learner", "LearnerSettings", "Losses"]
 
 
+_AVERAGING = 0.1
+"""Share of the newest weights in the running average."""
+
 _RANKED_AT_ONCE = 64
 """Old examples whose scores are made at once: few enough to stay in the cache."""
 
@@ -58,12 +66,12 @@ class LearnerSettings(BaseModel):
     uniform: int = Field(1024, ge=1, description="Uniformly drawn items in the pool of the neural loss")
     item_rate: float = Field(0.01, gt=0, description="Row-wise Adagrad rate of item embeddings and biases")
     network_rate: float = Field(1e-3, gt=0, description="Adam rate of long-term, attention and fusion")
-    gate_rate: float = Field(1e-2, gt=0, description="Adam rate of the gate and the residual")
+    gate_rate: float = Field(2e-2, gt=0, description="Adam rate of the gate, the mixture and the residual")
     buffer: BufferSettings = Field(default_factory=BufferSettings, description="The replay buffer")
 
 
 class Losses(NamedTuple):
-    """Mean cross-entropies of one step, before it learned: all of z, and of the neural score alone."""
+    """Mean losses of one step, before it learned: of z, and the cross-entropies of the neural score alone."""
 
     score: float
     neural: float
@@ -99,7 +107,8 @@ class Learner:
         self.items.vector = model.items.vector.clone()
         self.items.bias = model.items.bias.clone()
         self._squares = torch.zeros(len(self.items), 2)  # row-wise Adagrad: of the vector, of the bias
-        head = [*self.network.gate.parameters(), *self.network.residual.parameters()]
+        head = self.network.head
+        self._averaged = [parameter.detach().clone() for parameter in head]
         chosen = {id(parameter) for parameter in head}
         body = [p for p in self.network.parameters() if id(p) not in chosen]
         self.optimiser = torch.optim.Adam(
@@ -117,15 +126,21 @@ class Learner:
 
     def snapshot(self, version: int, trained_until_ms: int) -> Model:
         """The weights as they are now, as a model to publish."""
-        network = copy.deepcopy(self.network).requires_grad_(False)
         items = ItemEmbeddings(self.items.vector.clone(), self.items.bias.clone())
-        return Model(version, trained_until_ms, self._model.encoder, network, items)
+        return Model(version, trained_until_ms, self._model.encoder, self._published(), items)
+
+    def _published(self) -> Network:
+        """The network as it would be published, with averaged weights in its head."""
+        network = copy.deepcopy(self.network).requires_grad_(False)
+        for parameter, averaged in zip(network.head, self._averaged, strict=True):
+            parameter.copy_(averaged)
+        return network
 
     def losses(self, batch: Sequence[Examples], counts: Counts, model: Model | None = None) -> float:
-        """Mean cross-entropy of z on the examples, with the learner's weights or another model's."""
+        """Mean loss of z on the examples, with the weights as they would be published or another model's."""
         items = self.items if model is None else model.items
         items.grow(counts)
-        network = self.network if model is None else model.network
+        network = self._published() if model is None else model.network
         with torch.no_grad():
             prepared = side_by_side(batch, counts, self.encoder_id)
             if prepared is None:
@@ -184,6 +199,9 @@ class Learner:
         (score + neural + replayed).backward()  # type: ignore[no-untyped-call]
         self._update_rows(pool.rows, table)
         self.optimiser.step()
+        with torch.no_grad():
+            for averaged, parameter in zip(self._averaged, self.network.head, strict=True):
+                averaged.lerp_(parameter, _AVERAGING)
         remember(self.buffer, new)
         self.learned += B
         return Losses(score.item(), neural.item(), replayed.item())
@@ -205,9 +223,10 @@ class Learner:
             self.items.bias.index_copy_(0, at, table[:, -1] - step[:, 1] * slope[:, -1])
 
     def to_arrays(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-        """Weights aside (`snapshot` has them), all that is needed to go on exactly where it stood."""
+        """All that `snapshot` does not have and that is needed to go on exactly where it stood."""
         buffer, rest = self.buffer.to_arrays()
         arrays: dict[str, npt.NDArray[Any]] = {f"buffer.{name}": array for name, array in buffer.items()}
+        arrays |= {f"head.{n}": parameter.detach().numpy().copy() for n, parameter in enumerate(self.network.head)}
         arrays["squares"] = self._squares.numpy().copy()
         for place, moments in self.optimiser.state_dict()["state"].items():
             arrays |= {f"adam.{place}.{name}": tensor.numpy().copy() for name, tensor in moments.items()}
@@ -224,6 +243,9 @@ class Learner:
         head = "buffer."
         buffer = {name.removeprefix(head): a for name, a in arrays.items() if name.startswith(head)}
         self.buffer.restore(buffer, rest["buffer"])
+        with torch.no_grad():
+            for n, parameter in enumerate(self.network.head):
+                parameter.copy_(torch.from_numpy(np.array(arrays[f"head.{n}"])))
         self._squares = torch.from_numpy(np.array(arrays["squares"]))
         state = self.optimiser.state_dict()
         for name, array in arrays.items():

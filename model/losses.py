@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+_Q = 0.25
+"""q of the generalised cross-entropy."""
+
+
 class Seen(NamedTuple):
     """What the neural part saw before B clicks, and the clicks."""
 
@@ -243,14 +247,22 @@ def neural_loss(users: Tensor, seen: Seen, pool: Pool, table: Tensor) -> Tensor:
 
 
 def score_loss(network: Network, new: Served, pool: Pool, users: Tensor, table: Tensor) -> Tensor:
-    """Cross-entropy of z of each example over its own candidates and what its message was served with, (B,)."""
-    gate = network.gate(new.context, new.seen.h)
+    """Generalised cross-entropy of z of each example over its own candidates and its message's pool, (B,).
+
+    (1 − p^q) / q with p = softmax(z) of the clicked item: for q → 0 cross-entropy, for q = 1 the error of a draw
+    from p (Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels",
+    NeurIPS 2018). Cross-entropy asks most for clicks that no list of 20 could foresee; this asks for the others.
+    """
+    gate = network.gate(new.context)
     at = pool.at(np.maximum(new.candidate, 0)).clamp(min=0)  # (B, C)
     # of several ways to take rows and multiply them, this is the fastest there and back
     neural = (nn.functional.embedding(at, table) * users.unsqueeze(1)).sum(2)
     own = gate.neural.unsqueeze(1) * neural
-    own = own + torch.bmm(new.dense, gate.dense.unsqueeze(2)).squeeze(2)
+    own = own + torch.bmm(new.dense, gate.dense[:, :-1].unsqueeze(2)).squeeze(2)
     own = own + torch.bmm(new.evidence, gate.sparse.unsqueeze(2)).squeeze(2) + network.residual(new.evidence)
+    mixed = network.mixture.mixed(new.dense)
+    lift = network.mixture.lift(new.evidence, gate.log_ratios.unsqueeze(1), mixed)
+    own = own + gate.mixture.unsqueeze(1) * (mixed + lift)
     own = own.masked_fill(torch.from_numpy(new.candidate < 0), -torch.inf)
     each = []
     sizes = [len(message.rows) for message in new.messages]
@@ -260,7 +272,7 @@ def score_loss(network: Network, new: Served, pool: Pool, users: Tensor, table: 
     for message, some in zip(new.messages, tables, strict=True):
         of = message.examples
         z = gate.neural[of].unsqueeze(1) * (users[of] @ some.T) + message.odds  # (B, P)
-        z = z + _dense_part(gate.dense[of], message)
+        z = z + _dense_part(network, gate.dense[of], message)
         where[message.rows] = np.arange(len(message.rows))
         again = np.where(new.candidate[of] >= 0, where[new.candidate[of]], -1)  # what is among the candidates already
         twice = np.zeros((len(z), len(some) + 1), np.bool_)
@@ -272,14 +284,16 @@ def score_loss(network: Network, new: Served, pool: Pool, users: Tensor, table: 
         where[message.rows] = -1
         logits = torch.cat([own[of], z], 1)
         each.append(nn.functional.cross_entropy(logits, torch.from_numpy(place), reduction="none"))
-    return torch.cat(each)
+    return (1 - torch.exp(-_Q * torch.cat(each))) / _Q
 
 
-def _dense_part(weight: Tensor, message: Message) -> Tensor:
+def _dense_part(network: Network, weight: Tensor, message: Message) -> Tensor:
     """What the dense evidence adds to each score, −∞ where an item was not there yet, (B, P)."""
+    mixed = network.mixture.mixed(message.dense.transpose(1, 2)).unsqueeze(1)  # (M, 1, P)
+    dense = torch.cat([message.dense, mixed], 1)
     if len(message.known) == 1:
-        return weight @ message.dense[0]
-    part = torch.bmm(weight.unsqueeze(1), message.dense[message.moment]).squeeze(1)
+        return weight @ dense[0]
+    part = torch.bmm(weight.unsqueeze(1), dense[message.moment]).squeeze(1)
     later = torch.from_numpy(message.rows) >= message.known[message.moment].unsqueeze(1)
     return part.masked_fill(later, -torch.inf)
 

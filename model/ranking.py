@@ -14,6 +14,7 @@ from torch import Tensor
 from eddyline.model.counts import Counts
 from eddyline.model.evidence import OWN, Candidates
 from eddyline.model.fusion import SHARPNESS, GateWeights
+from eddyline.model.mixture import COUNTED, add_lift
 from eddyline.model.model import Model
 from eddyline.model.reasons import because
 from eddyline.model.scores import add_dense, add_sparse, exclude, find_places, log_sums, ranks, strongest, top, weigh
@@ -84,7 +85,7 @@ class View(NamedTuple):
         pattern: the part of it that is the residual, (n,).
         moment: of each user, (V,).
         known: items in the catalogue at each moment, (M,).
-        dense: dense evidence at each moment, (M, len(DENSE), I).
+        dense: dense evidence at each moment, and the mixture of popularities, (M, len(DENSE) + 1, I).
         table: [16 E | b] of every item, (I, D + 1).
         asked: [a_n F | a_n] of every user, (V, D + 1).
     """
@@ -121,7 +122,8 @@ class Ranking:
     def views(self, counts: Counts, moments: Moments, before: Asked, after: Asked) -> tuple[View, View]:
         """What the model sees of two sets of users, moment after moment; folds what comes between the moments."""
         settings, items = self.settings, self.model.items
-        *found, dense = walk(counts, moments, before, after, settings.candidates, settings.long_term_items)
+        lives = self.model.network.mixture.weights.numpy()
+        *found, dense = walk(counts, moments, before, after, settings.candidates, settings.long_term_items, lives)
         items.grow(counts)
         table = self._fill(dense.shape[2])
         one, other = (
@@ -145,11 +147,13 @@ class Ranking:
         length = torch.from_numpy(states["ring_length"].astype(np.int64))
         mean, last = self.model.items.history_mean(torch.from_numpy(found.history).long())
         interest = network.interest(h, ring, length, mean, last)
-        gate = network.gate(torch.from_numpy(found.context), h)
+        gate = network.gate(torch.from_numpy(found.context))
         evidence = torch.from_numpy(found.evidence)
         pattern = network.residual(evidence)
         sparse = pattern.clone()
         weigh(found.start, found.evidence, np.ascontiguousarray(gate.sparse.numpy()), sparse.numpy())
+        mixture, ratios = np.ascontiguousarray(gate.mixture.numpy()), network.mixture.ratios(gate.log_ratios)
+        add_lift(found.start, found.item, found.evidence, asked.moment, dense, mixture, ratios, sparse.numpy())
         neural = gate.neural.unsqueeze(1)
         rows = torch.cat([neural * interest, neural], 1)
         known = moments.known
@@ -253,7 +257,17 @@ class Ranking:
             parts[..., 2] = weighed[..., :OWN].sum(-1)
             parts[..., 3] = weighed[..., OWN:].sum(-1)
             parts[..., 4] = view.pattern[at.clamp(0, n - 1)] * found.squeeze(-1)
+            self._add_lift(view, user, evidence * found, torch.from_numpy(dense[..., -1]), parts)
         return parts.numpy()
+
+    def _add_lift(self, view: View, user: Tensor, evidence: Tensor, mixed: Tensor, parts: Tensor) -> None:
+        """Share out what the mixture adds for candidates among the sources that name them, as they name them."""
+        mixture, log_ratios = self.model.network.mixture, view.gate.log_ratios[user].unsqueeze(1)
+        lift = view.gate.mixture[user].unsqueeze(1) * mixture.lift(evidence, log_ratios, mixed)
+        named = mixture.shares(evidence) * log_ratios.exp()
+        counted = named[..., :COUNTED].sum(-1) / named.sum(-1).clamp(min=1e-12)
+        parts[..., 2] += lift * counted
+        parts[..., 3] += lift * (1 - counted)
 
 
 _SCORES_AT_ONCE = 320_000

@@ -7,10 +7,11 @@ import numpy.typing as npt
 
 from eddyline.model.compiled import compiled
 from eddyline.model.dense import DENSE
+from eddyline.model.mixture import exp
 
 __all__ = ["add_dense", "add_sparse", "exclude", "find_places", "log_sums", "ranks", "strongest", "top", "weigh"]
 
-_DENSE = len(DENSE)
+_DENSE = len(DENSE) + 1
 
 
 @compiled
@@ -27,8 +28,8 @@ def add_dense(
         scores: (B, I), changed.
         moment: of each user, (B,).
         known: items known at each moment, (M,).
-        dense: (M, len(DENSE), I).
-        weight: (B, len(DENSE)).
+        dense: (M, len(DENSE) + 1, I).
+        weight: (B, len(DENSE) + 1).
     """
     for b in range(len(scores)):
         items, of, w, to = known[moment[b]], dense[moment[b]], weight[b], scores[b]
@@ -67,7 +68,7 @@ def log_sums(scores: npt.NDArray[np.float32], most: npt.NDArray[np.float32], out
     for b in range(len(scores)):
         of, highest = scores[b], most[b]
         for i in range(len(of)):
-            each[i] = _exp(of[i] - highest)
+            each[i] = exp(of[i] - highest)
         count = len(of)
         while count > 1:
             half = count // 2
@@ -76,26 +77,6 @@ def log_sums(scores: npt.NDArray[np.float32], most: npt.NDArray[np.float32], out
                 first[i] += second[i]
             count -= half
         out[b] = highest + np.log(each[0])
-
-
-@compiled
-def _exp(x: np.float32) -> np.float32:
-    """e^x for x ≤ 0, to 1e-6 of its value; next to nothing below −86.
-
-    e^x = 2^n · 2^r with |r| ≤ ½, and the series of 2^r.
-    """
-    magic = np.float32(12582912.0)  # 1.5 · 2^23: what is added to it is rounded to a whole number
-    y = max(x * np.float32(1.44269504), np.float32(-125.0))
-    rounded = np.float32(y + magic)
-    r = y - (rounded - magic)
-    p = np.float32(1.5403530e-4)
-    p = p * r + np.float32(1.3333558e-3)
-    p = p * r + np.float32(9.6181291e-3)
-    p = p * r + np.float32(5.5504109e-2)
-    p = p * r + np.float32(2.4022651e-1)
-    p = p * r + np.float32(6.9314718e-1)
-    bits = np.float32(p * r + np.float32(1.0)).view(np.int32) + (np.float32(rounded).view(np.int32) << np.int32(23))
-    return np.int32(bits).view(np.float32)
 
 
 @compiled

@@ -59,7 +59,13 @@ class Asked(NamedTuple):
 
 
 def walk(
-    counts: Counts, moments: Moments, before: Asked, after: Asked, most: int, history: int
+    counts: Counts,
+    moments: Moments,
+    before: Asked,
+    after: Asked,
+    most: int,
+    history: int,
+    lives: npt.NDArray[np.float32],
 ) -> tuple[Candidates, Candidates, npt.NDArray[np.float32]]:
     """Look at users and catalogue at every moment, and fold the clicks of all moments but the last.
 
@@ -69,10 +75,11 @@ def walk(
         before, after: two sets of users to look at.
         most: candidates of each user. Where the links name more, the ones with the most votes by weight stay.
         history: L, how many of a user's last items are returned as rows.
+        lives: weights of the half-lives in the mixture, (len(HALF_LIVES),).
 
     Returns:
-        The candidates of both sets, and the dense evidence of every moment, (M, len(DENSE), I) for the I items of the
-        last one, zeros where an item was not known yet.
+        The candidates of both sets, and the dense evidence of every moment, (M, len(DENSE) + 1, I) for the I items of
+        the last one, zeros where an item was not known yet.
     """
     M, items = len(moments.known), int(moments.known[-1])
     named = moments.evidence.new_ids[: items - int(moments.known[0])]
@@ -82,13 +89,13 @@ def walk(
     finds = [Finding.of(ask, counts, items, most, history) for ask in asks]
     counts.prepare(moments.evidence)
     pace = set_pace(counts.tally, int(moments.known[0]), items)
-    dense = np.empty((M, len(DENSE), items), np.float32)
+    dense = np.empty((M, len(DENSE) + 1, items), np.float32)
     window, links, ring = counts.settings.window, counts.settings.neighbours, before.states["ring"].shape[1]
     at = 0
     while at < M:
         at = _walk(
             at, moments.known, moments.end, clicks, new, asks[0], finds[0], asks[1], finds[1], ring, counts.tally,
-            window, most, links, pace, dense,
+            window, most, links, pace, lives, dense,
         )  # fmt: skip
         if at < M:
             counts.make_room(int(moments.end[at] - (moments.end[at - 1] if at else 0)))
@@ -114,6 +121,7 @@ def _walk(
     most: int,
     links: int,
     pace: Pace,
+    lives: npt.NDArray[np.float32],
     dense: npt.NDArray[np.float32],
 ) -> int:
     """Walk from the moment `at` on; returns the one before which there must be more room for links."""
@@ -125,7 +133,7 @@ def _walk(
             return at
         find(before.end[at - 1] if at > 0 else 0, before.end[at], before, ring, tally, window, most, found_before)
         find(after.end[at - 1] if at > 0 else 0, after.end[at], after, ring, tally, window, most, found_after)
-        write_dense(tally, known[at], pace, dense[at])
+        write_dense(tally, known[at], pace, lives, dense[at])
         if at < M - 1:
             for row in range(known[at], known[at + 1]):
                 introduce(tally.table, tally.items, new[row - known[0]], row)

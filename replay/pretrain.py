@@ -10,7 +10,6 @@ sampled softmax is unbiased. The gate is not touched: it learns from later click
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
@@ -211,9 +210,10 @@ def _model(trained: _Sequences, counts: Counts, known: npt.NDArray[np.bool_]) ->
             bias=(lstm["bias_ih_l0"] + lstm["bias_hh_l0"]).numpy().copy(),
         )
         network = untrained_model(trained.shape.dimension, trained.network.without).network
-        gate = copy.deepcopy(network.gate.state_dict())
+        head = [parameter.clone() for parameter in network.head]
         network.load_state_dict(trained.network.state_dict())
-        network.gate.load_state_dict(gate)
+        for parameter, untouched in zip(network.head, head, strict=True):
+            parameter.copy_(untouched)
         return Model(0, 0, encoder, network, items)
 
 

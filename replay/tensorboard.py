@@ -44,11 +44,9 @@ def board(folder: Path) -> OnStep:
     writer = SummaryWriter(str(folder))
 
     def on_step(learner: Learner, examples: Sequence[Examples], losses: Losses) -> None:
-        rank, context, h = (
-            np.concatenate([getattr(one, name) for one in examples]) for name in ("rank", "context", "h")
-        )
+        rank, context = (np.concatenate([getattr(one, name) for one in examples]) for name in ("rank", "context"))
         with torch.no_grad():
-            gate = learner.network.gate(*(torch.from_numpy(one.astype(np.float32)) for one in (context, h)))
+            gate = learner.network.gate(torch.from_numpy(context))
         scalars = {
             **{f"loss/{name}": value for name, value in losses._asdict().items()},
             **{f"gate/{name}": weights.mean().item() for name, weights in gate._asdict().items()},

@@ -148,11 +148,12 @@ class Training:
 
     def _learn(self, learner: Learner) -> None:
         batch = [examples for _, examples in self._pending]
+        proposed = learner.losses(batch, self.counts)
         current = learner.losses(batch, self.counts, self.current)
         losses = learner.learn(batch, self.counts)
         if losses is not None:
             learned = sum(len(examples) for examples in batch)
-            self._acceptance.score(losses.score, current, learned)
+            self._acceptance.score(proposed, current, learned)
             self._losses.append(losses.score)
             if self._board is not None:
                 self._board(learner, batch, losses)

@@ -10,6 +10,7 @@ from eddyline.model.clicks import ClickSettings
 from eddyline.model.counts import Counts, CountsSettings
 from eddyline.model.engine import EngineSettings
 from eddyline.model.evidence import Candidates
+from eddyline.model.folding import HALF_LIVES
 from eddyline.model.fusion import Network
 from eddyline.model.long_term import ItemEmbeddings
 from eddyline.model.model import Model, untrained_model
@@ -77,21 +78,23 @@ def after(make_runner: Callable[..., Runner]) -> Callable[..., tuple[UserStates,
 @pytest.fixture(scope="session")
 def candidates() -> Callable[..., Candidates]:
     """Sparse evidence about users at one moment."""
+    lives = np.ones(len(HALF_LIVES), np.float32)
 
     def find(counts: Counts, states: UserStates, now_ms: np.ndarray, most: int, history: int) -> Candidates:
         asked = Asked(states, now_ms, np.array([len(states)]))
         nobody = Asked(states[:0], now_ms[:0], np.array([0]))
-        return walk(counts, one_moment(counts), asked, nobody, most, history)[0]
+        return walk(counts, one_moment(counts), asked, nobody, most, history, lives)[0]
 
     return find
 
 
 @pytest.fixture(scope="session")
 def dense_evidence(shape: StateShape) -> Callable[[Counts], np.ndarray]:
-    """Dense evidence at one moment, (len(DENSE), I)."""
+    """Dense evidence at one moment, and the mixture with these weights of the half-lives, (len(DENSE) + 1, I)."""
+    same = np.full(len(HALF_LIVES), 1 / len(HALF_LIVES), np.float32)
 
-    def make(counts: Counts) -> np.ndarray:
+    def make(counts: Counts, lives: np.ndarray = same) -> np.ndarray:
         nobody = Asked(np.zeros(0, shape.dtype), np.zeros(0, np.int64), np.array([0]))
-        return walk(counts, one_moment(counts), nobody, nobody, 1, 1)[2][0]
+        return walk(counts, one_moment(counts), nobody, nobody, 1, 1, lives)[2][0]
 
     return make

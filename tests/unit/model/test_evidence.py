@@ -112,9 +112,17 @@ def test_context_says_where_the_user_stands(
     assert context["repeats"] == pytest.approx(1 / 3)
     assert context["ring"] == 0.5
     assert context["new_session"] == 0
+    assert context["in_session"] == pytest.approx(log(4) / 2.5, rel=1e-5)
+    assert context["most_transition"] == max(found.evidence[:, SPARSE.index("transition")])
+    nearest = max(found.evidence[:, SPARSE.index("near_coarse")])
+    assert log(1 + 100 * context["most_near"]) == pytest.approx(nearest, rel=1e-5)
+    assert context["again"] == 0
     later = candidates(counts, states, np.array([NOW_MS + 30 * MINUTE_MS]), 16, 6)
     assert later.context[0, CONTEXT.index("new_session")] == 1
+    assert later.context[0, CONTEXT.index("in_session")] == 0
     assert sparse_of(later, counts, "b")["session"] == 0
+    twice = candidates(counts, user_with("b", "a", "a"), np.array([NOW_MS]), 16, 6)
+    assert twice.context[0, CONTEXT.index("again")] == 1
 
 
 def test_a_user_without_clicks_has_no_candidates(counts: Counts, shape: StateShape, candidates: Find) -> None:

@@ -9,15 +9,16 @@ from torch import Tensor
 from eddyline.model.dense import DENSE
 from eddyline.model.evidence import CONTEXT, SPARSE
 from eddyline.model.fusion import (
-    PRIOR_DENSE,
+    PRIOR_MIXTURE,
     PRIOR_NEURAL,
-    PRIOR_SPARSE,
+    PRIOR_RATIO,
     Attention,
     Fusion,
     Gate,
     Network,
     Residual,
 )
+from eddyline.model.mixture import SHARES
 
 B, N, D = 3, 4, 8
 
@@ -70,12 +71,12 @@ def test_without_any_history_there_is_no_interest() -> None:
 
 @torch.no_grad()
 def test_the_gate_starts_from_its_prior_whatever_the_user() -> None:
-    weights = Gate(D)(torch.randn(B, len(CONTEXT)), torch.randn(B, D))
+    weights = Gate()(torch.randn(B, len(CONTEXT)))
     assert weights.neural.tolist() == pytest.approx([PRIOR_NEURAL] * B)
-    for found, names, prior in ((weights.dense, DENSE, PRIOR_DENSE), (weights.sparse, SPARSE, PRIOR_SPARSE)):
-        assert prior.keys() <= set(names)
-        assert found.shape == (B, len(names))
-        assert found[1].tolist() == pytest.approx([prior.get(name, 0.0) for name in names])
+    assert weights.dense.tolist() == [[0.0] * len(DENSE) + [PRIOR_MIXTURE]] * B
+    assert weights.sparse.tolist() == [[0.0] * len(SPARSE)] * B
+    assert PRIOR_RATIO.keys() == set(SHARES)
+    assert weights.log_ratios[1].tolist() == pytest.approx([PRIOR_RATIO[name] for name in SHARES])
 
 
 @torch.no_grad()

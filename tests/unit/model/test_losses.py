@@ -117,7 +117,7 @@ def by_hand(model: Model, examples: Examples, target: np.ndarray) -> float:
     h = torch.from_numpy(examples.h.astype(np.float32))
     ring = torch.from_numpy(examples.ring.astype(np.float32))
     length = torch.from_numpy(examples.ring_length.astype(np.int64))
-    gate = model.network.gate(torch.from_numpy(np.array(examples.context)), h)
+    gate = model.network.gate(torch.from_numpy(np.array(examples.context)))
     losses = []
     for b in range(len(examples)):
         one, m = slice(b, b + 1), int(examples.moment[b])
@@ -128,11 +128,15 @@ def by_hand(model: Model, examples: Examples, target: np.ndarray) -> float:
         rows = np.concatenate([examples.candidate[own], examples.pool[there]])
         dense = np.concatenate([examples.dense[own], examples.pool_dense[m].T[there]]).astype(np.float32)
         n = SHARPNESS * (model.items.vector[rows] @ F[0]) + model.items.bias[rows]
-        z = gate.neural[b] * n + torch.from_numpy(dense) @ gate.dense[b]
+        mixture = model.network.mixture
+        mixed = mixture.mixed(torch.from_numpy(dense))
+        z = gate.neural[b] * n + torch.from_numpy(dense) @ gate.dense[b, :-1] + gate.mixture[b] * mixed
         evidence = torch.from_numpy(examples.evidence[own].astype(np.float32))
         z[: len(evidence)] += evidence @ gate.sparse[b] + model.network.residual(evidence)
+        z[: len(evidence)] += gate.mixture[b] * mixture.lift(evidence, gate.log_ratios[b], mixed[: len(evidence)])
         z[len(evidence) :] += torch.from_numpy(examples.pool_log_odds[there])
-        losses.append(float(-torch.log_softmax(z, 0)[rows.tolist().index(target[b])]))
+        p = torch.softmax(z, 0)[rows.tolist().index(target[b])]
+        losses.append(float((1 - p**0.25) / 0.25))
     return float(np.mean(losses))
 
 

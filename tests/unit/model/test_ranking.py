@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from eddyline.model.counts import Counts
+from eddyline.model.dense import DENSE
 from eddyline.model.evidence import OWN, Candidates
 from eddyline.model.fusion import SHARPNESS
+from eddyline.model.mixture import COUNTED
 from eddyline.model.model import Model, untrained_model
 from eddyline.model.ranking import PARTS, Ranking, RankingSettings, View
 from eddyline.state.records import Click
@@ -50,11 +52,12 @@ def scene(
 
 @torch.no_grad()
 def by_the_formula(scene: Scene) -> list[np.ndarray]:
-    """z = a_n n + Σ a_dense dense + Σ a_sparse sparse + e(sparse), item by item, for each user."""
+    """z = a_n n + a_m log P + Σ a_dense dense + Σ a_sparse sparse + e(sparse), item by item, for each user."""
     model, states, counts = scene.model, scene.states, scene.counts
     items, network = model.items, model.network
     found = scene.candidates(counts, states, scene.now_ms, SETTINGS.candidates, SETTINGS.long_term_items)
-    dense = torch.from_numpy(scene.dense_evidence(counts).T)
+    dense = torch.from_numpy(scene.dense_evidence(counts).T[:, : len(DENSE)])
+    mixed = network.mixture.mixed(dense)
     scores = []
     for u in range(len(states)):
         h = torch.from_numpy(states["h"][u : u + 1].copy())
@@ -64,12 +67,13 @@ def by_the_formula(scene: Scene) -> list[np.ndarray]:
         )
         mean, last = items.history_mean(torch.from_numpy(found.history[u : u + 1]).long())
         F = network.interest(h, ring, length, mean, last)[0]
-        gate = network.gate(torch.from_numpy(found.context[u : u + 1]), h)
+        gate = network.gate(torch.from_numpy(found.context[u : u + 1]))
         neural = SHARPNESS * (items.vector[: len(counts)] @ F) + items.bias[: len(counts)]
-        z = gate.neural[0] * neural + dense @ gate.dense[0]
+        z = gate.neural[0] * neural + dense @ gate.dense[0, :-1] + gate.mixture[0] * mixed
         for n in range(found.start[u], found.start[u + 1]):
             evidence = torch.from_numpy(found.evidence[n])
-            z[found.item[n]] += gate.sparse[0] @ evidence + network.residual(evidence)
+            lift = network.mixture.lift(evidence, gate.log_ratios[0], mixed[found.item[n]])
+            z[found.item[n]] += gate.sparse[0] @ evidence + network.residual(evidence) + gate.mixture[0] * lift
         scores.append(z.numpy())
     return scores
 
@@ -109,13 +113,20 @@ def test_each_part_is_what_it_is_named(scene: Scene) -> None:
     ranking = Ranking(SETTINGS, scene.model)
     view = scene.view(ranking)
     lists = ranking.lists(view)
-    u, k = 0, 0
+    named = {u: view.candidates.item[slice(*view.candidates.start[u : u + 2])].tolist() for u in range(5)}
+    u, k = next((u, k) for u in named for k in range(5) if lists.item[u, k] in named[u])
     row = int(lists.item[u, k])
     parts = dict(zip(PARTS, lists.parts[u, k].tolist(), strict=True))
-    n = int(view.candidates.start[u]) + view.candidates.item[: view.candidates.start[1]].tolist().index(row)
+    n = int(view.candidates.start[u]) + named[u].index(row)
     weighed = view.gate.sparse[u].numpy() * view.candidates.evidence[n]
-    assert parts["co_clicks"] == pytest.approx(weighed[:OWN].sum(), rel=1e-4, abs=1e-5)
-    assert parts["history"] == pytest.approx(weighed[OWN:].sum(), rel=1e-4, abs=1e-5)
+    evidence, log_ratios = torch.from_numpy(view.candidates.evidence[n]), view.gate.log_ratios[u]
+    mixture = scene.model.network.mixture
+    shares = mixture.shares(evidence) * log_ratios.exp()
+    lift = float(view.gate.mixture[u] * mixture.lift(evidence, log_ratios, torch.tensor(view.dense[0, -1, row])))
+    counted = float(shares[:COUNTED].sum() / shares.sum())
+    assert 0 < counted < 1
+    assert parts["co_clicks"] == pytest.approx(weighed[:OWN].sum() + lift * counted, rel=1e-4, abs=1e-5)
+    assert parts["history"] == pytest.approx(weighed[OWN:].sum() + lift * (1 - counted), rel=1e-4, abs=1e-5)
     assert parts["pattern"] == pytest.approx(float(view.pattern[n]), rel=1e-4)
     assert parts["popularity"] == pytest.approx(float(view.gate.dense[u].numpy() @ view.dense[0, :, row]), rel=1e-4)
 

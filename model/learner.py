@@ -62,9 +62,9 @@ class LearnerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch: int = Field(256, ge=1, description="New examples per training step")
-    replayed: int = Field(256, ge=0, description="Examples from the replay buffer in each step; 0: no replay")
+    replayed: int = Field(512, ge=0, description="Examples from the replay buffer in each step; 0: no replay")
     uniform: int = Field(1024, ge=1, description="Uniformly drawn items in the pool of the neural loss")
-    item_rate: float = Field(0.01, gt=0, description="Row-wise Adagrad rate of item embeddings and biases")
+    item_rate: float = Field(0.05, gt=0, description="Row-wise Adagrad rate of item embeddings and biases")
     network_rate: float = Field(1e-3, gt=0, description="Adam rate of long-term, attention and fusion")
     gate_rate: float = Field(2e-2, gt=0, description="Adam rate of the gate, the mixture and the residual")
     buffer: BufferSettings = Field(default_factory=BufferSettings, description="The replay buffer")

@@ -265,9 +265,9 @@ class Ranking:
         mixture, log_ratios = self.model.network.mixture, view.gate.log_ratios[user].unsqueeze(1)
         lift = view.gate.mixture[user].unsqueeze(1) * mixture.lift(evidence, log_ratios, mixed)
         named = mixture.shares(evidence) * log_ratios.exp()
-        counted = named[..., :COUNTED].sum(-1) / named.sum(-1).clamp(min=1e-12)
-        parts[..., 2] += lift * counted
-        parts[..., 3] += lift * (1 - counted)
+        each = lift / named.sum(-1).clamp(min=1e-12)
+        parts[..., 2] += each * named[..., :COUNTED].sum(-1)
+        parts[..., 3] += each * named[..., COUNTED:].sum(-1)
 
 
 _SCORES_AT_ONCE = 320_000

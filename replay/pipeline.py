@@ -27,6 +27,7 @@ from eddyline.replay.tensorboard import OnStep
 from eddyline.replay.ticks import Block, UserTable
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
+from eddyline.state.user_state import new_states
 
 __all__ = ["Eddyline", "PipelineSettings"]
 
@@ -206,6 +207,8 @@ class Eddyline:
         self._since_refresh = 0
         self._refreshed_ms = now_ms
         if self._published is not None:
+            nobody = new_states(self._settings.engine.shape, 1)
+            self._published.newcomers = self._engine.recommend(nobody, self._counts.clock_ms, self._counts).item[0]
             rows = np.array(list(self._published.active), np.int64)
             for part in np.array_split(rows, max(1, len(rows) // 256)):
                 lists = self._engine.recommend(self._users.at(part), self._counts.clock_ms, self._counts)

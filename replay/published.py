@@ -44,23 +44,25 @@ class Published(RowTable):
 
     Attributes:
         active: rows of the users whose lists a refresh makes anew.
+        newcomers: the list for all who never clicked, (K,).
     """
 
     def __init__(self, length: int, policy: RefreshPolicy) -> None:
         super().__init__(lambda users: np.full((users, length), -1, np.int32))
         self._policy = policy
         self.active: Recent[int] = Recent(policy.users)
+        self.newcomers = np.full(length, -1, np.int32)
         self._refreshed_ms = 0
 
     def again(self, block: Block) -> Again:
         """The lists that refreshes in the block make anew and that are read: of which click's user, at which moment."""
         points, users = self._points(block), block.users[block.clicks.user].tolist()
-        moment = block.moment
+        moment, new = block.moment, _newcomers(block)
         last = np.searchsorted(points, moment, side="right") - 1
         made: dict[int, int] = {}  # the moment at which the newest list of each user so far was made
         clicks, at = [], []
         for n, (user, place, m) in enumerate(zip(users, last.tolist(), moment.tolist(), strict=True)):
-            known = user in made or user in self.active
+            known = new[n] or user in made or user in self.active
             if place >= 0 and known and made.get(user, -1) < points[place]:
                 clicks.append(n)
                 at.append(points[place])
@@ -91,13 +93,23 @@ class Published(RowTable):
         order = np.argsort(made)
         before = np.searchsorted(made[order], 3 * (user * M + moment) + 1) - 1
         newest = order[np.maximum(before, 0)]
-        held = self.at(block.users[user])
+        held, new = self.at(block.users[user]), _newcomers(block)
+        held[new] = self.newcomers
         here = (before >= 0) & (of[newest] == user)
         held[here] = step.lists.item[newest[here]]
         active = block.users[user[step.listed]]
         self.put(active, step.lists.item[: len(active)])
         self.active.note(active.tolist())
+        for_newcomers = np.flatnonzero(new[again.click])
+        if len(for_newcomers):
+            self.newcomers = step.lists.item[len(step.listed) + for_newcomers[-1]]
         return _place(held, step.target)
+
+
+def _newcomers(block: Block) -> npt.NDArray[np.bool_]:
+    """Which clicks are the first of their user, (B,)."""
+    new: npt.NDArray[np.bool_] = block.before["history_length"] == 0
+    return new
 
 
 def _place(lists: npt.NDArray[np.int32], target: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -1,4 +1,7 @@
-"""Refresh: which users clicked recently, and whose lists are to be made anew because of what others did since."""
+"""Refresh: which users clicked recently, and whose lists are to be made anew because of what others did since.
+
+Those who never clicked are like one user without an id: one list for all of them is made anew with the others.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from collections.abc import Collection
 from eddyline.state.recent import Recent
 from eddyline.stream.microbatch import User
 
-__all__ = ["Refresh"]
+__all__ = ["NEWCOMERS", "Refresh"]
+
+NEWCOMERS = User(0, b"")
+"""Everybody who never clicked: no click has an empty user id."""
 
 
 class Refresh:
@@ -42,8 +48,8 @@ class Refresh:
             self._waiting.pop(user, None)
 
     def begin(self) -> None:
-        """Everyone waits for a new list."""
-        self._waiting = OrderedDict.fromkeys(self._active)
+        """Everyone waits for a new list, newcomers included."""
+        self._waiting = OrderedDict.fromkeys([*self._active, NEWCOMERS])
         self._since = 0
         self._began = time.monotonic()
 
@@ -59,5 +65,5 @@ class Refresh:
         return bool(self._waiting)
 
     def take(self, most: int) -> list[User]:
-        """The next users, the most recently active first; they wait no longer."""
+        """The next users, newcomers before the most recently active; they wait no longer."""
         return [self._waiting.popitem()[0] for _ in range(min(most, len(self._waiting)))]

@@ -112,8 +112,8 @@ class Serving:
             applied=len(step.evidence),
         )
 
-    def recommend(self, users: Sequence[User], states: Sequence[bytes]) -> list[bytes]:
-        """New lists for users who did not click, with the time of the stream as now."""
+    def recommend(self, users: Sequence[User], states: Sequence[bytes | None]) -> list[bytes]:
+        """New lists for users who did not click, with the time of the stream as now; without a state for newcomers."""
         decoded = decode_states(self._settings.shape, states)
         lists = self.engine.recommend(decoded, self.counts.clock_ms, self.counts)
         ids = [user.key.decode() for user in users]

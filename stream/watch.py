@@ -146,7 +146,7 @@ class Watch:
             sent = self._sent.pop(recommendation.cause_event_id, None)
             if sent is not None:
                 self._latency_s.append(now - sent)
-            if recommendation.user_id == self.user:
+            if self.user and recommendation.user_id == self.user:
                 self.list = recommendation
 
     def _take_examples(self, examples: Examples) -> None:

@@ -33,7 +33,7 @@ from eddyline.stream.membership import Expelled, Membership
 from eddyline.stream.microbatch import Forget, MicroBatch, User, micro_batches
 from eddyline.stream.outbox import Outbox
 from eddyline.stream.partitions import Partitions
-from eddyline.stream.refresh import Refresh
+from eddyline.stream.refresh import NEWCOMERS, Refresh
 from eddyline.stream.telemetry import Metrics, MetricsServer, serve
 from eddyline.stream.topics import Topics, require_topics
 
@@ -243,7 +243,7 @@ class Worker:
                 chosen = self._to_refresh.take(worker.refresh_batch)
                 users = [user for user in chosen if user.partition in self.partitions.owned]
                 found = zip(users, self.partitions.read(users), strict=True)
-                known = {user: state for user, state in found if state is not None}
+                known = {user: state for user, state in found if state is not None or user == NEWCOMERS}
                 if known:
                     lists = await self._model_work(self._knowledge.serving.recommend, list(known), list(known.values()))
                     await self._delivery.publish(list(known), lists, "refresh")

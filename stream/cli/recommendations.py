@@ -101,7 +101,7 @@ class _Rows:
         more = len(recommendation.items) - len(items)
         table.add_row(
             datetime.fromtimestamp(recommendation.produced_ts_ms / 1000, UTC).strftime("%H:%M:%S"),
-            escape(recommendation.user_id),
+            escape(recommendation.user_id) or "[i]newcomers[/i]",
             _duration(after_ms),
             str(recommendation.model_version),
             recommendation.cause,

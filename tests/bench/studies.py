@@ -264,19 +264,11 @@ class Refresh:
             for (_, name), settings in zip(self._names(log)[1:], self.POLICIES.values(), strict=True)
         ]
 
-    def _figures(self, results: Results, log: Log) -> dict[str, tuple[float, float, float]]:
-        """NDCG@20 of the published lists, of those asked for, and of these but for users without any, by policy.
-
-        A user who never clicked has no list on the topic, whatever the policy.
-        """
+    def _figures(self, results: Results, log: Log) -> dict[str, tuple[float, float]]:
+        """NDCG@20 of the published lists, and of those asked for, by policy."""
         found = {policy: results[name] for policy, name in self._names(log) if name in results}
-        figures: dict[str, tuple[float, float, float]] = {}
-        for policy, result in found.items():
-            ours = result["models"]["eddyline"]
-            unknown = ours["by"]["activity"]["0"]
-            without = unknown["clicks"] * unknown[METRIC] / result["data"]["scored_clicks"]
-            figures[policy] = (ours["published"][METRIC], ours[METRIC], ours[METRIC] - without)
-        return figures
+        ours = {policy: result["models"]["eddyline"] for policy, result in found.items()}
+        return {policy: (one["published"][METRIC], one[METRIC]) for policy, one in ours.items()}
 
     def sheet(self, results: Results) -> Sheet:
         """Each policy on each log."""
@@ -287,23 +279,22 @@ class Refresh:
                 f"{published:.4f}",
                 f"{request:.4f}",
                 f"{published / request:.3f}",
-                f"{published / listed:.3f}",
             )
             for log, _ in self.logs
-            for policy, (published, request, listed) in self._figures(results, log).items()
+            for policy, (published, request) in self._figures(results, log).items()
         ]
         note = (
             "Lists are made at each click of their user, and anew for recently active users with a new version or "
-            "after so many clicks of anyone. A user who never clicked has none: the last column leaves these users out."
+            "after so many clicks of anyone. Users who never clicked read the list for newcomers, made anew with these."
         )
-        columns = ("log", "made anew after", "published", "request", "ratio", "ratio, users with a list")
+        columns = ("log", "made anew after", "published", "request", "ratio")
         return Sheet("Published against request, NDCG@20", columns, rows, note)
 
     def goals(self, results: Results) -> Iterator[Goal]:
         """Some policy is to keep nine tenths."""
         for log, _ in self.logs:
             found = self._figures(results, log)
-            ratios = {policy: published / request for policy, (published, request, _) in found.items()}
+            ratios = {policy: published / request for policy, (published, request) in found.items()}
             if ratios:
                 best = max(ratios, key=ratios.__getitem__)
                 got = f"{ratios[best]:.3f} × ({best})"

@@ -94,13 +94,12 @@ def test_the_strongest_candidates_and_the_target_are_logged(served: tuple) -> No
         assert (row in logged) == (row in named)
 
 
-def test_the_pool_holds_everything_to_be_told_apart(
-    served: tuple, dense_evidence: Callable[[Counts], np.ndarray]
-) -> None:
-    (examples,), _, counts, _, _ = served
+def test_the_pool_holds_everything_to_be_told_apart(served: tuple, dense_evidence: Callable[..., np.ndarray]) -> None:
+    (examples,), _, counts, ranking, _ = served
     rows = counts.rows(examples.item)
     sure = set(rows[rows >= 0].tolist())
-    sure |= set(np.argsort(-dense_evidence(counts)[DENSE.index("popular_3000")], kind="stable")[:4].tolist())
+    mixed = dense_evidence(counts, ranking.model.network.mixture.weights.numpy())[-1]
+    sure |= set(np.argsort(-mixed, kind="stable")[:4].tolist())
     pool = dict(zip(examples.pool.tolist(), examples.pool_log_odds.tolist(), strict=True))
     assert len(pool) == len(examples.pool)
     for row, odds in pool.items():

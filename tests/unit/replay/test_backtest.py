@@ -175,12 +175,11 @@ def test_lists_refreshed_before_every_click_are_those_of_a_request(
         for clicks, per_s in ((1, 1e12), (64, 1e12), (None, 1e12), (1, 1e-12))
     )
     figures = always["models"]["eddyline"]
-    listed = [group for name, group in figures["by"]["activity"].items() if name != "0"]  # the others have no list
-    hits = sum(group["clicks"] * group["recall@5"] for group in listed if group["clicks"])
-    assert figures["published"]["recall@5"] * 750 == pytest.approx(hits)
+    assert figures["by"]["activity"]["0"]["recall@5"] > 0  # newcomers read a list as well
+    assert figures["published"]["recall@5"] == pytest.approx(figures["recall@5"])
     found = [result["models"]["eddyline"]["published"]["ndcg@5"] for result in (always, sometimes, never)]
-    assert found == sorted(found, reverse=True)
-    assert len(set(found)) == 3
+    assert found[2] < min(found[:2])
+    assert found[0] != found[1]
     assert slow["models"]["eddyline"]["published"] == never["models"]["eddyline"]["published"]
 
 

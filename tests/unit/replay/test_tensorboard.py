@@ -11,6 +11,7 @@ import pytest
 from eddyline.model.clicks import ClickSettings
 from eddyline.model.counts import Counts
 from eddyline.model.engine import EngineSettings
+from eddyline.model.fusion import PRIOR_NEURAL
 from eddyline.model.learner import Learner, LearnerSettings, Losses
 from eddyline.model.model import untrained_model
 from eddyline.replay.runner import Runner
@@ -41,9 +42,9 @@ def test_a_step_is_logged_over_the_examples_learned(
         "loss/replayed": [(100, 5.0)],
     }
     assert logged["buffer/examples"] == [(100, 0.0)]
-    assert logged["gate/neural"] == [(100, pytest.approx(0.05))]  # what it starts from
+    assert logged["gate/neural"] == [(100, pytest.approx(PRIOR_NEURAL))]  # what it starts from
     assert set(logged) == {"loss/score", "loss/neural", "loss/replayed", "buffer/examples"} | {
-        f"gate/{source}" for source in ("neural", "dense", "sparse")
+        f"gate/{source}" for source in ("neural", "dense", "sparse", "log_ratios")
     }
 
 

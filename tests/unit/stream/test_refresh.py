@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eddyline.stream.microbatch import User
-from eddyline.stream.refresh import Refresh
+from eddyline.stream.refresh import NEWCOMERS, Refresh
 
 ANN, BOB, CID = (User(0, name) for name in (b"ann", b"bob", b"cid"))
 
@@ -21,7 +21,7 @@ def test_nobody_waits_until_a_model_comes_then_the_newest_first(refresh: Refresh
     assert not refresh
     refresh.begin()
     assert refresh
-    assert refresh.take(1) == [BOB]
+    assert refresh.take(2) == [NEWCOMERS, BOB]
     assert refresh.take(5) == [CID]  # ann is beyond the two that are remembered
     assert not refresh
     assert refresh.take(5) == []
@@ -31,11 +31,11 @@ def test_everyone_waits_after_so_many_clicks_but_no_round_begins_before_the_last
     refresh.counted(9)
     assert not refresh
     refresh.counted(1)
-    assert refresh.take(1) == [BOB]
+    assert refresh.take(2) == [NEWCOMERS, BOB]
     refresh.counted(25)
     assert refresh.take(2) == [CID]
     refresh.counted(1)
-    assert refresh.take(2) == [BOB, CID]
+    assert refresh.take(3) == [NEWCOMERS, BOB, CID]
     refresh.counted(9)
     assert not refresh
 
@@ -44,9 +44,15 @@ def test_who_clicks_has_a_new_list_and_who_is_erased_needs_none(refresh: Refresh
     refresh.begin()
     refresh.clicked([BOB])
     refresh.forget([CID])
-    assert not refresh
+    assert refresh.take(5) == [NEWCOMERS]
     refresh.begin()
-    assert refresh.take(5) == [BOB]
+    assert refresh.take(5) == [NEWCOMERS, BOB]
+
+
+def test_newcomers_have_a_list_before_anyone_is_active() -> None:
+    refresh = Refresh(2, None, 0.0)
+    refresh.begin()
+    assert refresh.take(5) == [NEWCOMERS]
 
 
 def test_without_a_number_of_clicks_only_models_count() -> None:
@@ -62,12 +68,12 @@ def test_rounds_because_of_clicks_are_a_while_apart_those_of_models_are_not(monk
     refresh = Refresh(2, 10, 30.0)
     refresh.clicked([ANN])
     refresh.counted(10)
-    assert refresh.take(1) == [ANN]
+    assert refresh.take(2) == [NEWCOMERS, ANN]
     now += 29
     refresh.counted(50)
     assert not refresh
     refresh.begin()
-    assert refresh.take(1) == [ANN]
+    assert refresh.take(2) == [NEWCOMERS, ANN]
     now += 29
     refresh.counted(50)
     assert not refresh

@@ -69,7 +69,7 @@ class Mixture(nn.Module):
 
     def __init__(self, without: Collection[Part] = ()) -> None:
         super().__init__()
-        self.lives = nn.Parameter(torch.tensor([0.04, 0.1, 0.22, 0.36, 0.28]).log())
+        self.lives = nn.Parameter(torch.tensor([0.05, 0.12, 0.28, 0.34, 0.21]).log())
         self._popular = float("popularity" not in without)
         self._kept: Tensor | None = None
         if "counts" in without or "history" in without:

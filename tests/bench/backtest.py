@@ -21,6 +21,7 @@ from eddyline.replay.baselines import BASELINES
 from eddyline.replay.contender import Contender, Question
 from eddyline.replay.pipeline import Eddyline, PipelineSettings
 from eddyline.replay.pretrain import PretrainSettings
+from eddyline.replay.published import RefreshPolicy
 from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks
 from eddyline.state.records import Click
 
@@ -33,7 +34,9 @@ def measure_backtest(clicks: int = 40_000) -> None:
     torch.set_num_threads(1)
     log = _one_per_tick(clicks)
     pretrain = PretrainSettings(epochs=1, least_steps=20)
-    pipeline = PipelineSettings(EngineSettings(), LearnerSettings(), pretrain, 30_000, 256, 1_000)
+    pipeline = PipelineSettings(
+        EngineSettings(), LearnerSettings(), pretrain, 30_000, 512, RefreshPolicy(2_000, 16, 30.0, 500.0)
+    )
     product = _matrix_product()
     rate, busy = _rate(log, Eddyline(pipeline, QUESTION))
     popular, _ = _rate(log[: clicks // 4], BASELINES["decayed-popularity"](QUESTION, 0))

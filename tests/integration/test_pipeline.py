@@ -197,7 +197,9 @@ def test_from_clicks_to_fresh_lists_with_bad_records_in_between(pipeline: Pipeli
         lambda: (found := pipeline.lists()) and any(one.cause == "refresh" for one in found.values()) and found,
         "lists refreshed by the new model",
     )
-    assert set(lists) == {click.user_id for click in clicks}
+    assert set(lists) == {"", *(click.user_id for click in clicks)}
+    newcomers = lists[""]
+    assert (newcomers.cause, newcomers.event_ts_ms, len(newcomers.items)) == ("refresh", 0, 20)
     newest = lists[clicks[-1].user_id]
     assert newest.model_version >= 1
     assert len(newest.items) == 20

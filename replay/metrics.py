@@ -22,7 +22,7 @@ from eddyline.model.ranking import PARTS
 from eddyline.replay.contender import Answers
 from eddyline.replay.ticks import Block
 
-__all__ = ["ACTIVITY", "ITEM_AGE", "Groups", "Scores", "SinceDrift", "compare", "gains"]
+__all__ = ["ACTIVITY", "ITEM_AGE", "SINCE_DRIFT", "Groups", "Scores", "SinceDrift", "compare", "gains"]
 
 BUCKETS = 1000
 DRAWS = 2000

@@ -50,6 +50,7 @@ from eddyline.model.losses import (
 from eddyline.model.model import Model
 from eddyline.replay.backtest import BacktestSettings, backtest
 from eddyline.replay.contender import Progress, Question, WarmUp
+from eddyline.replay.metrics import SINCE_DRIFT
 from eddyline.replay.pipeline import Eddyline, PipelineSettings
 from eddyline.replay.pretrain import PretrainSettings
 from eddyline.replay.published import RefreshPolicy
@@ -257,15 +258,9 @@ def compare(name: str, clicks: Iterable[Any], rank: str, drifts_ms: Sequence[int
         lambda: log, contenders, asked_for, engine, ClickSettings(), CountsSettings(), drifts_ms=drifts_ms
     )
     for way, figures in result["models"].items():
-        after = figures["by"].get("drift", {}).get("< 500 clicks", {}).get("recall@20")
-        cells = (
-            name,
-            way,
-            f"{figures['ndcg@20']:.4f}",
-            f"{figures['retention']:.3f}",
-            f"{after:.4f}" if after else "–",
-        )
-        print("| " + " | ".join(cells) + " |", flush=True)
+        after = figures["by"]["drift"][SINCE_DRIFT[0]]["recall@20"] if drifts_ms else None
+        shown = "–" if after is None else f"{after:.4f}"
+        print(f"| {name} | {way} | {figures['ndcg@20']:.4f} | {figures['retention']:.3f} | {shown} |", flush=True)
 
 
 def main(names: Sequence[str]) -> None:

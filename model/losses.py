@@ -120,7 +120,7 @@ def side_by_side(batch: Sequence[Examples], counts: Counts, encoder: int) -> Ser
     messages: list[Message] = []
     begin = 0
     fitting = [examples for examples in batch if len(examples) and examples.encoder[0] == encoder]
-    most = max((int(np.diff(examples.start).max()) for examples in fitting), default=0)
+    most = max([1, *(int(np.diff(examples.start).max()) for examples in fitting)])
     for examples in fitting:
         target = counts.rows(examples.item)
         kept = np.flatnonzero((target >= 0) & (examples.rank > 0))

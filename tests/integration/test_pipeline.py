@@ -194,7 +194,11 @@ def test_from_clicks_to_fresh_lists_with_bad_records_in_between(pipeline: Pipeli
 
     assert len(said(trainer, "published a version")) >= 2
     lists = wait_for(
-        lambda: (found := pipeline.lists()) and any(one.cause == "refresh" for one in found.values()) and found,
+        lambda: (
+            (found := pipeline.lists())
+            and any(one.cause == "refresh" and one.user_id for one in found.values())
+            and found
+        ),
         "lists refreshed by the new model",
     )
     assert set(lists) == {"", *(click.user_id for click in clicks)}

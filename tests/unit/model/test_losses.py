@@ -186,6 +186,16 @@ def test_each_message_is_told_apart_from_its_own_pool(runner: Runner, model: Mod
     assert loss_of(model, runner, batch) == pytest.approx((15 * first + 25 * second) / 40, rel=1e-4)
 
 
+@torch.no_grad()
+def test_examples_of_newcomers_have_no_candidates(runner: Runner, model: Model, batch: list[Examples]) -> None:
+    (examples, _) = batch
+    none = {name: getattr(examples, name)[:0] for name in ("candidate", "evidence", "dense")}
+    bare = replace(examples, start=np.zeros_like(examples.start), **none)
+    assert loss_of(model, runner, [bare]) == pytest.approx(
+        by_hand(model, bare, runner.counts.rows(bare.item)), rel=1e-3
+    )
+
+
 def test_the_mean_loss_weighs_the_examples() -> None:
     assert float(mean_loss(torch.tensor([4.0, 8.0]), torch.tensor([3.0, 1.0]))) == 5.0
 

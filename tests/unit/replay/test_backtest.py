@@ -183,6 +183,22 @@ def test_lists_refreshed_before_every_click_are_those_of_a_request(
     assert slow["models"]["eddyline"]["published"] == never["models"]["eddyline"]["published"]
 
 
+@pytest.mark.parametrize(("weights_every_ms", "refresh_clicks"), [(30_000, None), (10**15, 16)])
+def test_newcomers_read_a_list_that_is_made_anew_with_the_others(
+    weights_every_ms: int,
+    refresh_clicks: int | None,
+    eddyline: Callable[..., Eddyline],
+    engine_settings: EngineSettings,
+) -> None:
+    new = [msgspec.structs.replace(click, user_id=f"new-{n}") for n, click in enumerate(LOG[750:])]
+    one = eddyline(published=True, weights_every_ms=weights_every_ms, refresh_clicks=refresh_clicks)
+    figures = run([one], engine_settings, [*LOG[:750], *new])["models"]["eddyline"]
+    assert figures["by"]["activity"]["0"]["clicks"] == 750
+    assert 0.5 * figures["recall@5"] < figures["published"]["recall@5"] != figures["recall@5"]
+    never = eddyline(published=True, weights_every_ms=10**15)
+    assert run([never], engine_settings, [*LOG[:750], *new])["models"]["eddyline"]["published"]["recall@5"] == 0
+
+
 def test_eddyline_beats_chance_and_reports_everything(
     eddyline: Callable[..., Eddyline], engine_settings: EngineSettings
 ) -> None:

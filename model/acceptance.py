@@ -25,7 +25,7 @@ class AcceptanceSettings(BaseModel):
 
     window: int = Field(4096, ge=256, description="Newest scored examples that decide")
     tolerance: float = Field(
-        0.01,
+        0.005,
         ge=0,
         description="How much worse the loss may be, as a share of it, and still count as not worse",
     )

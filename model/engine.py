@@ -24,7 +24,7 @@ from eddyline.model.ranking import Judged, Lists, Ranking, RankingSettings, View
 from eddyline.model.walk import Asked, Moments
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
-from eddyline.state.user_state import StateShape, UserStates
+from eddyline.state.user_state import StateShape, UserStates, new_states
 
 __all__ = ["Advance", "Again", "Engine", "EngineSettings", "Step", "last_ms"]
 
@@ -91,7 +91,7 @@ class Again(NamedTuple):
     """Lists that are made anew for users without a click of theirs.
 
     Attributes:
-        click: whose user's list it is, in the state before this click, (R,).
+        click: whose user's list it is, in the state before this click; -1: of somebody who never clicked, (R,).
         moment: when it is made, ascending, (R,).
     """
 
@@ -165,7 +165,8 @@ class Engine:
         after = after[listed]
         asked = Asked(after, last_ms(after), np.searchsorted(listed, ends))
         if again is not None:
-            asked, place = _also(asked, again, before, clicks, ends)
+            everybody = np.concatenate([before, new_states(self.settings.shape, 1)])  # the last one never clicked
+            asked, place = _also(asked, again, everybody, clicks, ends)
         one, other = self._ranking.views(
             counts,
             moments,

@@ -68,7 +68,7 @@ def make_examples(
         end = min(len(before), begin + settings.batch)
         part, logged = slice(begin, end), slice(int(chosen[begin]), int(chosen[end]))
         first, last = int(view.moment[begin]), int(view.moment[end - 1])
-        popular = _most_popular(settings.popular, view.dense[last, -1, : view.known[last]])
+        popular = _most_popular(settings.popular, view.dense[last, _POPULAR, : view.known[last]])
         sure = np.concatenate([target[part][target[part] >= 0], popular])
         pool, log_odds = _pool(settings, int(view.known[last]), sure, random)
         pool_dense = np.empty((1 + last - first, len(DENSE), len(pool)), np.float32)

@@ -122,11 +122,20 @@ _SOURCES = {
 }
 """Which of the gate's weights belong to which part; the mixture leaves out parts by itself."""
 
+_SEEN_OF = {
+    "counts": ("last_clicks", "mass", "most_transition", "most_near"),
+    "history": ("repeats", "again"),
+}
+"""What the gate looks at that comes from a part."""
+
+_LARGEST_LOG_RATIO = 20.0
+"""Beyond it one source drowns all others anyway, and its exponential must stay finite."""
+
 
 class Gate(nn.Module):
     """a = a_0 + MLP(context features): 32 tanh units, the last layer starting at zero.
 
-    Without the gate, a = a_0; without a source, its weights are zero.
+    Without the gate, a = a_0; without a source, its weights are zero, and the gate does not see it either.
     """
 
     def __init__(self, without: Collection[Part] = ()) -> None:
@@ -140,6 +149,11 @@ class Gate(nn.Module):
         if left_out:
             self.kept = torch.ones(len(prior))
             self.kept[left_out] = 0.0
+        hidden = [CONTEXT.index(name) for part in without for name in _SEEN_OF.get(part, ())]
+        self.seen: Tensor | None = None
+        if hidden:
+            self.seen = torch.ones(len(CONTEXT))
+            self.seen[hidden] = 0.0
         self.hidden = nn.Linear(len(CONTEXT), 32)
         self.change = nn.Linear(32, len(prior), bias=False)
         self.prior = nn.Parameter(prior)
@@ -148,11 +162,14 @@ class Gate(nn.Module):
     def forward(self, features: Tensor) -> GateWeights:
         """`features` (B, len(CONTEXT)) → weights of the sources."""
         a = self.prior.expand(len(features), -1)
+        if self.seen is not None:
+            features = features * self.seen
         if not self.fixed:
             a = a + self.change(torch.tanh(self.hidden(features)))
         if self.kept is not None:
             a = a * self.kept
-        return GateWeights(a[:, _NEURAL], a[:, _DENSE:_SPARSE], a[:, _SPARSE:_RATIOS], a[:, _RATIOS:])
+        log_ratios = a[:, _RATIOS:].clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
+        return GateWeights(a[:, _NEURAL], a[:, _DENSE:_SPARSE], a[:, _SPARSE:_RATIOS], log_ratios)
 
 
 class Residual(nn.Module):

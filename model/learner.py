@@ -1,4 +1,4 @@
-"""The learner: fine-tunes long-term, attention, fusion, gate and item embeddings online; the LSTM stays frozen.
+"""The learner: fine-tunes all but the LSTM online: item embeddings, interest, gate, mixture and residual.
 
 One step for every `batch` new examples:
 
@@ -109,6 +109,7 @@ class Learner:
         self._squares = torch.zeros(len(self.items), 2)  # row-wise Adagrad: of the vector, of the bias
         head = self.network.head
         self._averaged = [parameter.detach().clone() for parameter in head]
+        self._steps = 0
         chosen = {id(parameter) for parameter in head}
         body = [p for p in self.network.parameters() if id(p) not in chosen]
         self.optimiser = torch.optim.Adam(
@@ -125,7 +126,7 @@ class Learner:
         return self._model.encoder_id
 
     def snapshot(self, version: int, trained_until_ms: int) -> Model:
-        """The weights as they are now, as a model to publish."""
+        """The weights as they are now, averaged where they are noisy, as a model to publish."""
         items = ItemEmbeddings(self.items.vector.clone(), self.items.bias.clone())
         return Model(version, trained_until_ms, self._model.encoder, self._published(), items)
 
@@ -171,7 +172,7 @@ class Learner:
         return float((rank <= k).mean()) if len(rank) else 0.0
 
     def learn(self, batch: Sequence[Examples], counts: Counts) -> Losses | None:
-        """One step on the newest examples and as many replayed ones; None if none of them can be learned from.
+        """One step on the newest examples and on replayed ones; None if none of them can be learned from.
 
         Examples of another encoder, or of items that the counts do not know yet, are skipped and counted.
         """
@@ -199,12 +200,17 @@ class Learner:
         (score + neural + replayed).backward()  # type: ignore[no-untyped-call]
         self._update_rows(pool.rows, table)
         self.optimiser.step()
-        with torch.no_grad():
-            for averaged, parameter in zip(self._averaged, self.network.head, strict=True):
-                averaged.lerp_(parameter, _AVERAGING)
+        self._average()
         remember(self.buffer, new)
         self.learned += B
         return Losses(score.item(), neural.item(), replayed.item())
+
+    def _average(self) -> None:
+        """Take the head's weights of now into the running average, which the first steps share evenly."""
+        self._steps += 1
+        with torch.no_grad():
+            for averaged, parameter in zip(self._averaged, self.network.head, strict=True):
+                averaged.lerp_(parameter, max(_AVERAGING, 1 / self._steps))
 
     def _update_rows(self, rows: npt.NDArray[np.int64], table: Tensor) -> None:
         """Row-wise Adagrad (one step size per row, another for its bias), then back inside the unit ball."""
@@ -233,6 +239,7 @@ class Learner:
         counters = {
             "learned": self.learned,
             "skipped": self.skipped,
+            "steps": self._steps,
             "trained_items": self.items.trained,
             "random": self._random.bit_generator.state,
         }
@@ -253,6 +260,6 @@ class Learner:
                 _, place, moment = name.split(".")
                 state["state"].setdefault(int(place), {})[moment] = torch.from_numpy(np.array(array))
         self.optimiser.load_state_dict(state)
-        self.learned, self.skipped = rest["learned"], rest["skipped"]
+        self.learned, self.skipped, self._steps = rest["learned"], rest["skipped"], rest["steps"]
         self.items.trained = rest["trained_items"]
         self._random.bit_generator.state = rest["random"]

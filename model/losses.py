@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +36,9 @@ __all__ = [
 
 _Q = 0.25
 """q of the generalised cross-entropy."""
+
+_STRAIGHT = 8.0
+"""The cross-entropy above which it is a straight line."""
 
 
 class Seen(NamedTuple):
@@ -251,7 +255,9 @@ def score_loss(network: Network, new: Served, pool: Pool, users: Tensor, table: 
 
     (1 − p^q) / q with p = softmax(z) of the clicked item: for q → 0 cross-entropy, for q = 1 the error of a draw
     from p (Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels",
-    NeurIPS 2018). Cross-entropy asks most for clicks that no list of 20 could foresee; this asks for the others.
+    NeurIPS 2018). Cross-entropy asks most for clicks that no list of 20 could foresee; this asks for the others. Above
+    a cross-entropy of 8 it goes on as a straight line: where people suddenly do what the weights all but rule out, the
+    curve would be flat, and nothing would be learned.
     """
     gate = network.gate(new.context)
     at = pool.at(np.maximum(new.candidate, 0)).clamp(min=0)  # (B, C)
@@ -284,7 +290,9 @@ def score_loss(network: Network, new: Served, pool: Pool, users: Tensor, table: 
         where[message.rows] = -1
         logits = torch.cat([own[of], z], 1)
         each.append(nn.functional.cross_entropy(logits, torch.from_numpy(place), reduction="none"))
-    return (1 - torch.exp(-_Q * torch.cat(each))) / _Q
+    entropy = torch.cat(each)
+    curved = entropy.clamp(max=_STRAIGHT)
+    return (1 - torch.exp(-_Q * curved)) / _Q + math.exp(-_Q * _STRAIGHT) * (entropy - curved)
 
 
 def _dense_part(network: Network, weight: Tensor, message: Message) -> Tensor:

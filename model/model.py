@@ -24,7 +24,7 @@ class Model:
         version: 0 before anything was trained.
         trained_until_ms: wall time of the newest click it learned from; 0 before anything was trained.
         encoder: None before anything was trained.
-        network: long-term, attention, fusion, gate, residual.
+        network: long-term, attention, fusion, gate, mixture, residual.
         items: item embeddings by the rows of the counts; grows with them.
     """
 

@@ -35,8 +35,8 @@ class Published(RowTable):
     """The list of each user on the topic, by rows of users; -1 where there is none.
 
     A list that nobody clicks at before the next refresh is never read. So of a refresh only the lists are made of users
-    who click before the next one; the others are as good as made. Refreshes stand at the beginning of each block and
-    after every so many clicks in it.
+    who click in what is left of the block before the next one; the others are as good as made, as the next block begins
+    with a refresh if it is time for one. Refreshes stand at the beginning of each block and after so many clicks in it.
 
     Args:
         length: K.
@@ -55,14 +55,17 @@ class Published(RowTable):
         self._refreshed_ms = 0
 
     def again(self, block: Block) -> Again:
-        """The lists that refreshes in the block make anew and that are read: of which click's user, at which moment."""
+        """The lists that refreshes in the block make anew and that are read: of which click's user, at which moment.
+
+        The list for newcomers is made at each of them.
+        """
         points, users = self._points(block), block.users[block.clicks.user].tolist()
-        moment, new = block.moment, _newcomers(block)
+        moment = block.moment
         last = np.searchsorted(points, moment, side="right") - 1
         made: dict[int, int] = {}  # the moment at which the newest list of each user so far was made
-        clicks, at = [], []
+        clicks, at = [-1] * len(points), list(points)
         for n, (user, place, m) in enumerate(zip(users, last.tolist(), moment.tolist(), strict=True)):
-            known = new[n] or user in made or user in self.active
+            known = user in made or user in self.active
             if place >= 0 and known and made.get(user, -1) < points[place]:
                 clicks.append(n)
                 at.append(points[place])
@@ -86,30 +89,32 @@ class Published(RowTable):
     def follow(self, block: Block, step: Step, again: Again) -> npt.NDArray[np.int32]:
         """Put the new lists on the topic; the places of the clicked items on those it held as they were clicked."""
         M, user, moment = len(block.ends), block.clicks.user, block.moment
+        held = self.at(block.users[user])
         # Of each moment first the lists made anew, then the clicks, then the lists they bring.
-        of = np.concatenate([user[step.listed], user[again.click]])
-        made = 3 * (of * M + np.concatenate([moment[step.listed], again.moment]))
+        theirs = np.flatnonzero(again.click >= 0)
+        of = np.concatenate([user[step.listed], user[again.click[theirs]]])
+        made = 3 * (of * M + np.concatenate([moment[step.listed], again.moment[theirs]]))
         made[: len(step.listed)] += 2
         order = np.argsort(made)
         before = np.searchsorted(made[order], 3 * (user * M + moment) + 1) - 1
         newest = order[np.maximum(before, 0)]
-        held, new = self.at(block.users[user]), _newcomers(block)
-        held[new] = self.newcomers
         here = (before >= 0) & (of[newest] == user)
-        held[here] = step.lists.item[newest[here]]
+        lists = np.concatenate([step.lists.item[: len(step.listed)], step.lists.item[len(step.listed) + theirs]])
+        held[here] = lists[newest[here]]
+        new = np.flatnonzero(block.before["history_length"] == 0)
+        held[new] = self._for_newcomers(step, again, moment[new])
         active = block.users[user[step.listed]]
         self.put(active, step.lists.item[: len(active)])
         self.active.note(active.tolist())
-        for_newcomers = np.flatnonzero(new[again.click])
-        if len(for_newcomers):
-            self.newcomers = step.lists.item[len(step.listed) + for_newcomers[-1]]
         return _place(held, step.target)
 
-
-def _newcomers(block: Block) -> npt.NDArray[np.bool_]:
-    """Which clicks are the first of their user, (B,)."""
-    new: npt.NDArray[np.bool_] = block.before["history_length"] == 0
-    return new
+    def _for_newcomers(self, step: Step, again: Again, moment: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """The list for newcomers at each of the moments; the newest one is kept."""
+        theirs = np.flatnonzero(again.click < 0)
+        lists = np.concatenate([self.newcomers[None], step.lists.item[len(step.listed) + theirs]])
+        self.newcomers = lists[-1]
+        at: npt.NDArray[np.int32] = lists[np.searchsorted(again.moment[theirs], moment, side="right")]
+        return at
 
 
 def _place(lists: npt.NDArray[np.int32], target: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from eddyline.model.learner import Learner, Losses
+from eddyline.model.mixture import SHARES
 from eddyline.state.errors import ConfigurationError
 from eddyline.state.examples import Examples
 
@@ -33,7 +34,9 @@ def board(folder: Path) -> OnStep:
     """What writes each step to a folder as scalars over the examples learned.
 
     `loss/…` are the terms of the learner's loss, `recall@20` is that of the step's lists as served, `gate/…` the mean
-    weight that the gate, after the step, gives to each sort of source, `buffer/examples` the size of the replay buffer.
+    weights that the gate, after the step, gives to the neural score, the mixture, dense and sparse evidence, and, on
+    the logarithm's mean, the ratio of each of the mixture's sources to popularity, `buffer/examples` the size of the
+    replay buffer.
 
     Raises:
         ConfigurationError: TensorBoard is not installed.
@@ -49,7 +52,11 @@ def board(folder: Path) -> OnStep:
             gate = learner.network.gate(torch.from_numpy(context))
         scalars = {
             **{f"loss/{name}": value for name, value in losses._asdict().items()},
-            **{f"gate/{name}": weights.mean().item() for name, weights in gate._asdict().items()},
+            "gate/neural": gate.neural.mean().item(),
+            "gate/mixture": gate.mixture.mean().item(),
+            "gate/dense": gate.dense[:, :-1].mean().item(),
+            "gate/sparse": gate.sparse.mean().item(),
+            **dict(zip((f"gate/ratio/{name}" for name in SHARES), gate.log_ratios.mean(0).exp().tolist(), strict=True)),
             "recall@20": float(((rank > 0) & (rank <= 20)).mean()),
             "buffer/examples": len(learner.buffer),
         }

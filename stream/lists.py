@@ -43,16 +43,17 @@ def encode_lists(
     age_ms = max(0, now_ms - model.trained_until_ms) if model.version else 0
     last = np.maximum(states["history_length"].astype(np.int64) - 1, 0)
     event_ms = states["ts_ms"][np.arange(len(states)), last].tolist()
-    where = list(zip(states["partition"].tolist(), states["offset"].tolist(), strict=True))
+    places = zip(states["partition"].tolist(), states["offset"].tolist(), strict=True)
+    of = [f"{partition}-{offset}" if offset >= 0 else "new" for partition, offset in places]
+    again = f"-{now_ms}" if cause == "refresh" else ""
     names.grow(counts.ids)
     items = items_json(lists, names)
     records = []
     for u, user_id in enumerate(user_ids):
-        partition, offset = where[u]
         records.append(
             encode(
                 Recommendation(
-                    recommendation_id=f"{partition}-{offset}-{model.version}",
+                    recommendation_id=f"{of[u]}-{model.version}{again}",
                     user_id=user_id,
                     items=cast(list[RankedItem], msgspec.Raw(items[u])),
                     model_version=model.version,

@@ -53,6 +53,10 @@ class Refresh:
         self._since = 0
         self._began = time.monotonic()
 
+    def wait(self, user: User) -> None:
+        """This user waits too."""
+        self._waiting[user] = None
+
     def counted(self, clicks: int) -> None:
         """So many clicks more count: time for new lists, unless the last round is not over, or was a moment ago."""
         self._since += clicks

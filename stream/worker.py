@@ -231,7 +231,7 @@ class Worker:
         return await asyncio.get_running_loop().run_in_executor(self._model_thread, work, *arguments)
 
     async def _refresh(self) -> None:
-        """New lists for recently active users, newest first, as far as clicks leave room."""
+        """New lists for newcomers and recently active users, newest first, as far as clicks leave room."""
         worker = self.settings.worker
         while True:
             await asyncio.sleep(worker.refresh_batch / worker.refresh_per_s)
@@ -304,6 +304,8 @@ class Worker:
         async with self._turn():
             for partition in self._mine.intersection(partitions):
                 await self.partitions.open(partition)
+            if NEWCOMERS.partition in partitions and len(self._knowledge.serving.counts):
+                self._to_refresh.wait(NEWCOMERS)
             _log.info("ready", partitions=list(partitions), users=self.partitions.users)
 
     async def _revoked(self, app: Any, revoked: Any, **_: Any) -> None:

@@ -96,13 +96,13 @@ class _Rows:
             pad_edge=False,
         )
         self._header = False
-        after_ms = recommendation.produced_ts_ms - recommendation.event_ts_ms
+        event_ms, produced_ms = recommendation.event_ts_ms, recommendation.produced_ts_ms
         items = [item.item_id for item in recommendation.items[:_SHOWN_ITEMS]]
         more = len(recommendation.items) - len(items)
         table.add_row(
-            datetime.fromtimestamp(recommendation.produced_ts_ms / 1000, UTC).strftime("%H:%M:%S"),
+            datetime.fromtimestamp(produced_ms / 1000, UTC).strftime("%H:%M:%S"),
             escape(recommendation.user_id) or "[i]newcomers[/i]",
-            _duration(after_ms),
+            _duration(produced_ms - event_ms) if event_ms else "",
             str(recommendation.model_version),
             recommendation.cause,
             escape(", ".join(items) + (f", and {more} more" if more else "")),

@@ -11,7 +11,8 @@
     python tests/bench/buffers.py [LOG …]
 
 Logs are those of `make quality`, looked for in EDDYLINE_LOGS; `returning` is its made-up stream. All have the same
-room: a tenth of the clicks that are learned, so that something must be left out.
+room: a tenth of the clicks that are learned, so that something must be left out; exemplars have the clicks of the cycle
+that runs on top of it.
 """
 
 from __future__ import annotations
@@ -161,18 +162,19 @@ class Distilling(Learner):
         super().start_from(model)
         self._teacher: tuple[Network, ItemEmbeddings] | None = None
         self._strength = 0.0
+        self._known = len(self.items)
 
     def learn(self, batch: Sequence[Examples], counts: Counts) -> Losses | None:
         """One step; after each cycle, new exemplars and a new teacher."""
         buffer = self.buffer
         assert isinstance(buffer, Exemplars)
         if buffer.new >= CYCLE:
-            known = len(self.items)
+            known, self._known = self._known, len(self.items)
             buffer.choose(lambda rows: self._interest(replayed_rows(rows)))
             taught = self.snapshot(0, 0)
             self._teacher = (taught.network, taught.items)
             # ADER's λ: more where the new clicks are on few new items, less where they outnumber the exemplars
-            self._strength = float(np.sqrt(known / max(1, len(counts)) * len(buffer) / CYCLE))
+            self._strength = float(np.sqrt(known / self._known * len(buffer) / CYCLE))
         self.items.grow(counts)
         self._squares = torch.cat([self._squares, torch.zeros(len(self.items) - len(self._squares), 2)])
         prepared = side_by_side(batch, counts, self.encoder_id)
@@ -200,9 +202,7 @@ class Distilling(Learner):
         (score + neural + self._strength * replayed).backward()
         self._update_rows(pool.rows, table)
         self.optimiser.step()
-        with torch.no_grad():
-            for averaged, parameter in zip(self._averaged, self.network.head, strict=True):
-                averaged.lerp_(parameter, 0.1)
+        self._average()
         remember(buffer, new)
         self.learned += B
         return Losses(score.item(), neural.item(), replayed.item())

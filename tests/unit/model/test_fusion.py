@@ -19,6 +19,7 @@ from eddyline.model.fusion import (
     Residual,
 )
 from eddyline.model.mixture import SHARES
+from eddyline.model.parts import Part
 
 B, N, D = 3, 4, 8
 
@@ -77,6 +78,29 @@ def test_the_gate_starts_from_its_prior_whatever_the_user() -> None:
     assert weights.sparse.tolist() == [[0.0] * len(SPARSE)] * B
     assert PRIOR_RATIO.keys() == set(SHARES)
     assert weights.log_ratios[1].tolist() == pytest.approx([PRIOR_RATIO[name] for name in SHARES])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("without", "names"),
+    [("counts", {"last_clicks", "mass", "most_transition", "most_near"}), ("history", {"repeats", "again"})],
+)
+def test_the_gate_does_not_see_a_part_that_is_left_out(without: Part, names: set[str]) -> None:
+    gate = Gate([without])
+    torch.nn.init.normal_(gate.change.weight)
+    base = torch.randn(1, len(CONTEXT))
+    for n, name in enumerate(CONTEXT):
+        other = base.clone()
+        other[0, n] += 1
+        assert torch.equal(gate(base).mixture, gate(other).mixture) == (name in names), name
+
+
+@torch.no_grad()
+def test_ratios_stay_finite() -> None:
+    gate = Gate()
+    gate.prior += 1e6
+    ratios = gate(torch.randn(B, len(CONTEXT))).log_ratios.exp()
+    assert torch.isfinite(ratios).all()
 
 
 @torch.no_grad()

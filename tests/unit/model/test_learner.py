@@ -112,6 +112,23 @@ def test_a_snapshot_does_not_learn_on(learner: Learner, model: Model, stream: tu
     assert learner.losses(batches[2], counts, snapshot) == loss != learner.losses(batches[2], counts)
 
 
+def test_what_would_be_published_of_the_head_is_its_running_average(
+    learner: Learner, model: Model, stream: tuple[Counts, list[Batch]]
+) -> None:
+    counts, batches = stream
+    average = [parameter.clone() for parameter in model.network.head]
+    for step, batch in enumerate(batches[1:13], 1):
+        learner.learn(batch, counts)
+        share, head = max(0.1, 1 / step), learner.network.head
+        average = [torch.lerp(mean, one.detach(), share) for mean, one in zip(average, head, strict=True)]
+    published = learner.snapshot(1, 1)
+    for mean, parameter in zip(average, published.network.head, strict=True):
+        torch.testing.assert_close(parameter, mean)
+    raw = replace(published, network=learner.network)
+    loss = learner.losses(batches[13], counts)
+    assert loss == learner.losses(batches[13], counts, published) != learner.losses(batches[13], counts, raw)
+
+
 def test_examples_of_another_encoder_are_skipped_and_counted(
     learner: Learner, stream: tuple[Counts, list[Batch]]
 ) -> None:

@@ -135,8 +135,8 @@ def by_hand(model: Model, examples: Examples, target: np.ndarray) -> float:
         z[: len(evidence)] += evidence @ gate.sparse[b] + model.network.residual(evidence)
         z[: len(evidence)] += gate.mixture[b] * mixture.lift(evidence, gate.log_ratios[b], mixed[: len(evidence)])
         z[len(evidence) :] += torch.from_numpy(examples.pool_log_odds[there])
-        p = torch.softmax(z, 0)[rows.tolist().index(target[b])]
-        losses.append(float((1 - p**0.25) / 0.25))
+        entropy = -float(torch.log_softmax(z, 0)[rows.tolist().index(target[b])])
+        losses.append((1 - np.exp(-0.25 * min(entropy, 8))) / 0.25 + np.exp(-2) * max(0, entropy - 8))
     return float(np.mean(losses))
 
 
@@ -184,6 +184,20 @@ def test_each_example_is_told_apart_from_what_was_there_at_its_moment(
 def test_each_message_is_told_apart_from_its_own_pool(runner: Runner, model: Model, batch: list[Examples]) -> None:
     first, second = (loss_of(model, runner, [one]) for one in batch)
     assert loss_of(model, runner, batch) == pytest.approx((15 * first + 25 * second) / 40, rel=1e-4)
+
+
+def test_what_was_all_but_ruled_out_still_teaches(runner: Runner, model: Model, batch: list[Examples]) -> None:
+    served = side_by_side([batch[0]], runner.counts, model.encoder_id)
+    assert served is not None
+    pool = make_pool(served, served.seen, len(runner.counts), 0, RANDOM)
+    table = pool.table(model.items)
+    table[pool.at(served.seen.target), -1] -= 2_000.0
+    table.requires_grad_(True)
+    loss = score_loss(model.network, served, pool, asked(model.network, served.seen, pool, table), table)
+    assert loss.min() > 4  # (1 − 0^q) / q
+    loss.sum().backward()
+    assert table.grad is not None
+    assert table.grad[pool.at(served.seen.target), -1].abs().min() > 1e-3
 
 
 @torch.no_grad()

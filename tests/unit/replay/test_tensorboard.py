@@ -11,8 +11,9 @@ import pytest
 from eddyline.model.clicks import ClickSettings
 from eddyline.model.counts import Counts
 from eddyline.model.engine import EngineSettings
-from eddyline.model.fusion import PRIOR_NEURAL
+from eddyline.model.fusion import PRIOR_NEURAL, PRIOR_RATIO
 from eddyline.model.learner import Learner, LearnerSettings, Losses
+from eddyline.model.mixture import SHARES
 from eddyline.model.model import untrained_model
 from eddyline.replay.runner import Runner
 from eddyline.replay.tensorboard import board, need_tensorboard
@@ -44,8 +45,9 @@ def test_a_step_is_logged_over_the_examples_learned(
     assert logged["buffer/examples"] == [(100, 0.0)]
     assert logged["gate/neural"] == [(100, pytest.approx(PRIOR_NEURAL))]  # what it starts from
     assert set(logged) == {"loss/score", "loss/neural", "loss/replayed", "buffer/examples"} | {
-        f"gate/{source}" for source in ("neural", "dense", "sparse", "log_ratios")
+        f"gate/{source}" for source in ("neural", "mixture", "dense", "sparse", *(f"ratio/{name}" for name in SHARES))
     }
+    assert logged["gate/ratio/near"] == [(100, pytest.approx(np.exp(PRIOR_RATIO["near"])))]
 
 
 def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ from eddyline.replay.runner import Runner
 from eddyline.state.records import Click, Parts, Recommendation, decode_recommendation
 from eddyline.stream.list_json import ItemNames
 from eddyline.stream.lists import encode_lists
+from eddyline.stream.refresh import NEWCOMERS
+from eddyline.stream.serving import Serving
 
 UNTRAINED = untrained_model(8)
 
@@ -66,6 +68,20 @@ def test_reasons_are_named(runner: Runner, step: Step) -> None:
     reasons = [reason for one in items if one.why for reason in one.why.because_of]
     assert "i3" in reasons
     assert set(reasons) <= {"i1", "i3"}
+
+
+def test_a_refresh_has_an_id_of_its_own(runner: Runner, step: Step) -> None:
+    (ann, _) = read(runner, step, replace(UNTRAINED, version=7), "refresh")
+    assert ann.recommendation_id == f"0-102-7-{ann.produced_ts_ms}"
+
+
+def test_newcomers_have_one_list(runner: Runner, engine_settings: EngineSettings) -> None:
+    serving = Serving(engine_settings, ClickSettings(), replace(UNTRAINED, version=7), runner.counts, 1)
+    (raw,) = serving.recommend([NEWCOMERS], [None])
+    newcomers = decode_recommendation(raw)
+    assert (newcomers.user_id, newcomers.event_ts_ms, newcomers.cause) == ("", 0, "refresh")
+    assert newcomers.recommendation_id == f"new-7-{newcomers.produced_ts_ms}"
+    assert len(newcomers.items) == engine_settings.ranking.length
 
 
 def test_without_a_trained_model_it_is_a_fallback(runner: Runner, step: Step) -> None:

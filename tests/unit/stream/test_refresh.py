@@ -49,6 +49,11 @@ def test_who_clicks_has_a_new_list_and_who_is_erased_needs_none(refresh: Refresh
     assert refresh.take(5) == [NEWCOMERS, BOB]
 
 
+def test_one_may_wait_out_of_turn(refresh: Refresh) -> None:
+    refresh.wait(NEWCOMERS)
+    assert refresh.take(5) == [NEWCOMERS]
+
+
 def test_newcomers_have_a_list_before_anyone_is_active() -> None:
     refresh = Refresh(2, None, 0.0)
     refresh.begin()

@@ -37,7 +37,7 @@ __all__ = [
 _Q = 0.25
 """q of the generalised cross-entropy."""
 
-_STRAIGHT = 8.0
+_STRAIGHT = 12.0
 """The cross-entropy above which it is a straight line."""
 
 
@@ -256,7 +256,7 @@ def score_loss(network: Network, new: Served, pool: Pool, users: Tensor, table: 
     (1 − p^q) / q with p = softmax(z) of the clicked item: for q → 0 cross-entropy, for q = 1 the error of a draw
     from p (Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels",
     NeurIPS 2018). Cross-entropy asks most for clicks that no list of 20 could foresee; this asks for the others. Above
-    a cross-entropy of 8 it goes on as a straight line: where people suddenly do what the weights all but rule out, the
+    a cross-entropy of 12 it goes on as a straight line: where people suddenly do what the weights all but rule out, the
     curve would be flat, and nothing would be learned.
     """
     gate = network.gate(new.context)

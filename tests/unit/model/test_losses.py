@@ -136,7 +136,7 @@ def by_hand(model: Model, examples: Examples, target: np.ndarray) -> float:
         z[: len(evidence)] += gate.mixture[b] * mixture.lift(evidence, gate.log_ratios[b], mixed[: len(evidence)])
         z[len(evidence) :] += torch.from_numpy(examples.pool_log_odds[there])
         entropy = -float(torch.log_softmax(z, 0)[rows.tolist().index(target[b])])
-        losses.append((1 - np.exp(-0.25 * min(entropy, 8))) / 0.25 + np.exp(-2) * max(0, entropy - 8))
+        losses.append((1 - np.exp(-0.25 * min(entropy, 12))) / 0.25 + np.exp(-3) * max(0, entropy - 12))
     return float(np.mean(losses))
 
 

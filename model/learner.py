@@ -2,7 +2,7 @@
 
 One step for every `batch` new examples:
 
-    loss = GCE(z | newest, evidence as served) + CE(n | newest) + CE(n | replayed)
+    loss = GCE(z | newest, evidence as served) + CE(n | newest) + 2 · CE(n | replayed)
 
 over pools of items instead of the catalogue, so that the cost of a step does not grow with it: z over what each
 example was told apart from as it was served, n over the clicked items of the step and uniform ones. Logits of items
@@ -48,6 +48,9 @@ from eddyline.state.user_state import StateShape
 
 __all__ = ["Learner", "LearnerSettings", "Losses"]
 
+
+_REPLAYED = 2.0
+"""How much more old examples count than new ones: more is remembered, at no loss on the newest."""
 
 _AVERAGING = 0.1
 """Share of the newest weights in the running average."""
@@ -197,7 +200,7 @@ class Learner:
         neural = mean_loss(each[:B], new.weight)
         replayed = each[B:].mean() if len(old) else torch.zeros(())
         self.optimiser.zero_grad()
-        (score + neural + replayed).backward()  # type: ignore[no-untyped-call]
+        (score + neural + _REPLAYED * replayed).backward()  # type: ignore[no-untyped-call]
         self._update_rows(pool.rows, table)
         self.optimiser.step()
         self._average()

@@ -100,16 +100,16 @@ def write_dense(
     The last is `mixed`, with the weights `lives` of the half-lives, (len(HALF_LIVES),).
     """
     passed = tally.clock[SEEN] - pace.seen[0]
+    mixed = out[-1]
     out[:, known:] = 0.0
-    out[-1] = 0.0
+    mixed[:] = 0.0
     for j in range(len(HALF_LIVES)):
         scale = np.float32(SHARE_SCALE * decay(j, passed) / max(tally.total[j], 1.0))
-        popular, to, weight, mixed = pace.popular[j], out[j], lives[j], out[-1]
+        popular, to, weight = pace.popular[j], out[j], lives[j]
         for i in range(known):
             share = popular[i] * scale
             to[i] = log_1p(share)
             mixed[i] += weight * share
-    mixed = out[-1]
     for i in range(known):
         mixed[i] = log_1p(mixed[i])
     out[_CLICKS, :known] = pace.clicks[:known]

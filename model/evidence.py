@@ -233,13 +233,11 @@ def find(begin: int, end: int, asking: Asking, ring: int, tally: Tally, window: 
         near_total = max(near_total, np.float32(1e-9))
         session_total = max(session_total, np.float32(1e-9))
         back_total = max(back_total, np.float32(1e-9))
+        most_near = most_transition = np.float32(0.0)
         for p in range(n):
             s = sums[p]
             s[SUM] = s[NEAR_SUM] / near_total + 0.3 * s[BACK_SUM] / back_total + s[T1] + s[DECAYED]
-        most_near = most_transition = np.float32(0.0)
-        for p in range(n):
-            most_near = max(most_near, sums[p, NEAR_SUM])
-            most_transition = max(most_transition, sums[p, T1])
+            most_near, most_transition = max(most_near, s[NEAR_SUM]), max(most_transition, s[T1])
         least = np.float32(-1.0)
         if n > most:
             least = np.partition(sums[:n, SUM].copy(), n - most)[n - most]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from eddyline.model.dense import DENSE
 from eddyline.model.evidence import CONTEXT, OWN, SPARSE
 from eddyline.model.long_term import LongTerm
-from eddyline.model.mixture import SHARES, Mixture
+from eddyline.model.mixture import SHARES, Mixture, kept_sources
 from eddyline.model.parts import Part
 
 __all__ = ["SHARPNESS", "Attention", "Fusion", "Gate", "GateWeights", "Network", "Residual"]
@@ -177,11 +177,7 @@ class Residual(nn.Module):
 
     def __init__(self, without: Collection[Part] = ()) -> None:
         super().__init__()
-        self.kept: Tensor | None = None
-        if "counts" in without or "history" in without:
-            self.kept = torch.ones(len(SPARSE))
-            self.kept[:OWN] = float("counts" not in without)
-            self.kept[OWN:] = float("history" not in without)
+        self.kept = kept_sources(without, OWN, len(SPARSE))
         self.hidden = nn.Linear(len(SPARSE), 16)
         self.out = nn.Linear(16, 1, bias=False)
         nn.init.zeros_(self.out.weight)

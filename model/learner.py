@@ -113,6 +113,7 @@ class Learner:
         head = self.network.head
         self._averaged = [parameter.detach().clone() for parameter in head]
         self._steps = 0
+        self._replayed_weight = _REPLAYED
         chosen = {id(parameter) for parameter in head}
         body = [p for p in self.network.parameters() if id(p) not in chosen]
         self.optimiser = torch.optim.Adam(
@@ -198,15 +199,19 @@ class Learner:
         score = mean_loss(score_loss(self.network, prepared, pool, users[:B], table), new.weight)
         each = neural_loss(users, seen, pool, table)
         neural = mean_loss(each[:B], new.weight)
-        replayed = each[B:].mean() if len(old) else torch.zeros(())
+        replayed = self._replayed(each[B:], users[B:], old, pool, table) if len(old) else torch.zeros(())
         self.optimiser.zero_grad()
-        (score + neural + _REPLAYED * replayed).backward()  # type: ignore[no-untyped-call]
+        (score + neural + self._replayed_weight * replayed).backward()  # type: ignore[no-untyped-call]
         self._update_rows(pool.rows, table)
         self.optimiser.step()
         self._average()
         remember(self.buffer, new)
         self.learned += B
         return Losses(score.item(), neural.item(), replayed.item())
+
+    def _replayed(self, each: Tensor, users: Tensor, old: npt.NDArray[np.void], pool: Pool, table: Tensor) -> Tensor:
+        """What is to be lost on the replayed examples: the mean of each one's cross-entropy."""
+        return each.mean()
 
     def _average(self) -> None:
         """Take the head's weights of now into the running average, which the first steps share evenly."""

@@ -35,7 +35,7 @@ from eddyline.model.evidence import SPARSE
 from eddyline.model.folding import HALF_LIVES
 from eddyline.model.parts import Part
 
-__all__ = ["COUNTED", "SHARES", "Mixture", "add_lift", "exp"]
+__all__ = ["COUNTED", "SHARES", "Mixture", "add_lift", "exp", "kept_sources"]
 
 SHARES = (
     "near",  # p of the recent items' links
@@ -60,6 +60,16 @@ _OWN, _AGE, _COUNT, _FOLLOWS = (SPARSE.index(name) for name in ("own", "own_age"
 _FADING = float(np.log(0.6))
 
 
+def kept_sources(without: Collection[Part], counted: int, count: int) -> Tensor | None:
+    """1 for each source that is kept, the first `counted` being counts and the others history; None: all are."""
+    if "counts" not in without and "history" not in without:
+        return None
+    kept = torch.ones(count)
+    kept[:counted] = float("counts" not in without)
+    kept[counted:] = float("history" not in without)
+    return kept
+
+
 class Mixture(nn.Module):
     """The weights of the half-lives, and the mixture from evidence as it was logged.
 
@@ -71,11 +81,7 @@ class Mixture(nn.Module):
         super().__init__()
         self.lives = nn.Parameter(torch.tensor([0.05, 0.12, 0.28, 0.34, 0.21]).log())
         self._popular = float("popularity" not in without)
-        self._kept: Tensor | None = None
-        if "counts" in without or "history" in without:
-            self._kept = torch.ones(len(SHARES))
-            self._kept[:COUNTED] = float("counts" not in without)
-            self._kept[COUNTED:] = float("history" not in without)
+        self._kept = kept_sources(without, COUNTED, len(SHARES))
 
     @property
     def weights(self) -> Tensor:

@@ -35,19 +35,7 @@ from eddyline.model.engine import EngineSettings
 from eddyline.model.fusion import Network
 from eddyline.model.learner import Learner, LearnerSettings, Losses
 from eddyline.model.long_term import ItemEmbeddings
-from eddyline.model.losses import (
-    Pool,
-    Seen,
-    asked,
-    joined,
-    make_pool,
-    mean_loss,
-    neural_loss,
-    remember,
-    replayed_rows,
-    score_loss,
-    side_by_side,
-)
+from eddyline.model.losses import Pool, Seen, asked, replayed_rows
 from eddyline.model.model import Model
 from eddyline.replay.backtest import BacktestSettings, backtest
 from eddyline.replay.contender import Progress, Question, WarmUp
@@ -161,7 +149,7 @@ class Distilling(Learner):
         """Go on from this model's weights."""
         super().start_from(model)
         self._teacher: tuple[Network, ItemEmbeddings] | None = None
-        self._strength = 0.0
+        self._replayed_weight = 0.0
         self._known = len(self.items)
 
     def learn(self, batch: Sequence[Examples], counts: Counts) -> Losses | None:
@@ -174,38 +162,22 @@ class Distilling(Learner):
             taught = self.snapshot(0, 0)
             self._teacher = (taught.network, taught.items)
             # ADER's λ: more where the new clicks are on few new items, less where they outnumber the exemplars
-            self._strength = float(np.sqrt(known / self._known * len(buffer) / CYCLE))
-        self.items.grow(counts)
-        self._squares = torch.cat([self._squares, torch.zeros(len(self.items) - len(self._squares), 2)])
-        prepared = side_by_side(batch, counts, self.encoder_id)
-        if prepared is None:
-            return None
-        new = prepared.seen
-        B = len(new.target)
-        old = buffer.sample(self.settings.replayed)
-        seen = joined(new, replayed_rows(old)) if len(old) else new
-        pool = make_pool(prepared, seen, len(counts), self.settings.uniform, self._random)
-        table = pool.table(self.items).requires_grad_(True)
-        users = asked(self.network, seen, pool, table)
-        score = mean_loss(score_loss(self.network, prepared, pool, users[:B], table), new.weight)
-        neural = mean_loss(neural_loss(users[:B], new, pool, table), new.weight)
-        replayed = torch.zeros(())
-        if len(old) and self._teacher is not None:
-            network, items = self._teacher
-            items.grow(counts)
-            with torch.no_grad():
-                then = pool.table(items)
-                says = asked(network, replayed_rows(old), pool, then)
-                soft = torch.softmax(self._logits(says, pool, then), 1)
-            replayed = -(soft * torch.log_softmax(self._logits(users[B:], pool, table), 1)).sum(1).mean()
-        self.optimiser.zero_grad()
-        (score + neural + self._strength * replayed).backward()
-        self._update_rows(pool.rows, table)
-        self.optimiser.step()
-        self._average()
-        remember(buffer, new)
-        self.learned += B
-        return Losses(score.item(), neural.item(), replayed.item())
+            self._replayed_weight = float(np.sqrt(known / self._known * len(buffer) / CYCLE))
+        if self._teacher is not None:
+            self._teacher[1].grow(counts)
+        return super().learn(batch, counts)
+
+    def _replayed(
+        self, each: torch.Tensor, users: torch.Tensor, old: npt.NDArray[np.void], pool: Pool, table: torch.Tensor
+    ) -> torch.Tensor:
+        if self._teacher is None:
+            return torch.zeros(())
+        network, items = self._teacher
+        with torch.no_grad():
+            then = pool.table(items)
+            says = asked(network, replayed_rows(old), pool, then)
+            soft = torch.softmax(self._logits(says, pool, then), 1)
+        return -(soft * torch.log_softmax(self._logits(users, pool, table), 1)).sum(1).mean()
 
     @staticmethod
     def _logits(users: torch.Tensor, pool: Pool, table: torch.Tensor) -> torch.Tensor:

@@ -117,8 +117,16 @@ class Mixture(nn.Module):
             log_ratios: log ρ, (…, len(SHARES)).
             mixed: of the items, (…).
         """
-        named = (self.shares(evidence) * log_ratios.exp()).sum(-1)
-        return torch.log1p(SHARE_SCALE * named * torch.exp(-mixed))
+        return self.lifted(self.named(evidence, log_ratios), mixed)
+
+    def named(self, evidence: Tensor, log_ratios: Tensor) -> Tensor:
+        """How much each source names an item, ρ · share, (…, len(SHARES))."""
+        return self.shares(evidence) * log_ratios.exp()
+
+    @staticmethod
+    def lifted(named: Tensor, mixed: Tensor) -> Tensor:
+        """The lift of items that the sources name so much, (…, len(SHARES)) → (…)."""
+        return torch.log1p(SHARE_SCALE * named.sum(-1) * torch.exp(-mixed))
 
     def ratios(self, log_ratios: Tensor) -> npt.NDArray[np.float32]:
         """The ρ of each user, zero for parts left out; `add_lift` reads them, (B, len(SHARES))."""

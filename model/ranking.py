@@ -263,8 +263,8 @@ class Ranking:
     def _add_lift(self, view: View, user: Tensor, evidence: Tensor, mixed: Tensor, parts: Tensor) -> None:
         """Share out what the mixture adds for candidates among the sources that name them, as they name them."""
         mixture, log_ratios = self.model.network.mixture, view.gate.log_ratios[user].unsqueeze(1)
-        lift = view.gate.mixture[user].unsqueeze(1) * mixture.lift(evidence, log_ratios, mixed)
-        named = mixture.shares(evidence) * log_ratios.exp()
+        named = mixture.named(evidence, log_ratios)
+        lift = view.gate.mixture[user].unsqueeze(1) * mixture.lifted(named, mixed)
         each = lift / named.sum(-1).clamp(min=1e-12)
         parts[..., 2] += each * named[..., :COUNTED].sum(-1)
         parts[..., 3] += each * named[..., COUNTED:].sum(-1)

@@ -22,7 +22,8 @@ from eddyline.model.folding import HALF_LIVES, SEEN, Tally, decay
 __all__ = ["DENSE", "SHARE_SCALE", "Pace", "log_1p", "note_click", "set_pace", "write_dense"]
 
 DENSE = (
-    *(f"popular_{half_life}" for half_life in HALF_LIVES),  # log(1 + 1e5 · share of the decayed clicks)
+    *(f"popular_{half_life}" for half_life in HALF_LIVES[:-1]),  # log(1 + 1e5 · share of the decayed clicks)
+    "arrivals",  # the same of the clicks that were their user's first
     "clicks",  # log(1 + undecayed clicks)
     "age",  # log(1 + age in clicks of the stream) / 2
 )

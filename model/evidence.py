@@ -54,6 +54,7 @@ CONTEXT = (
     "most_transition",  # the largest t
     "most_near",  # the largest p
     "again",  # 1 if the last two clicks were on the same item
+    "newcomer",  # 1 if the user never clicked
 )
 OWN = 8
 """Where the sparse evidence from the user's own history begins."""
@@ -281,3 +282,4 @@ def find(begin: int, end: int, asking: Asking, ring: int, tally: Tally, window: 
         c[8] = most_transition
         c[9] = most_near / near_total
         c[10] = 1.0 if length > 1 and last >= 0 and last == rows[b, 1] else 0.0
+        c[11] = 1.0 if length == 0 else 0.0

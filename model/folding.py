@@ -9,6 +9,7 @@ with w the weight of the click's kind:
     back[i → x_k]       += w / (1 + k)            what came before
     clicks[i]           += w                       undecayed
     popular_j[i]         = popular_j[i] · 2^(−age / halflife_j) + w,  age in clicks of the whole stream
+    arrivals[i]          = the same of the clicks that were their user's first
 """
 
 from __future__ import annotations
@@ -44,8 +45,10 @@ __all__ = [
     "told",
 ]
 
-HALF_LIVES = (5, 50, 500, 3_000, 20_000)
-"""Half-lives of the decayed popularities, in clicks of the whole stream."""
+HALF_LIVES = (5, 50, 500, 3_000, 20_000, 4_000)
+"""Half-lives of the decayed popularities, in clicks of the whole stream; the last one's is that of the arrivals."""
+
+_ARRIVALS = len(HALF_LIVES) - 1
 
 _RATES = np.log(0.5) / np.array(HALF_LIVES)
 """What a decayed popularity is multiplied with at each click, as a logarithm."""
@@ -207,8 +210,9 @@ def fold_clicks(at: int, end: int, evidence: Told, tally: Tally, window: int, mo
         clock[CLOCK_MS] = max(clock[CLOCK_MS], evidence.ts_ms[b])
         age = clock[SEEN] - items.counted_at[row]
         for j in range(len(HALF_LIVES)):
-            items.popular[row, j] = items.popular[row, j] * decay(j, age) + w
-            tally.total[j] = tally.total[j] * decay(j, 1) + w
+            counted = w if j != _ARRIVALS or named == 0 else np.float32(0.0)
+            items.popular[row, j] = items.popular[row, j] * decay(j, age) + counted
+            tally.total[j] = tally.total[j] * decay(j, 1) + counted
         items.counted_at[row] = clock[SEEN]
         items.clicks[row] += w
     return at

@@ -5,7 +5,7 @@ s = out([h, context, e_last])                                short-term interest
 F(u) = p + σ(g([p, h, context])) ⊙ s                         long- and short-term, fused
 A(F(u), I(i)) = 16 · Σ_d (F(u)/|F(u)| ⊙ E_i)_d + b_i         the neural score n_i
 
-a = a_0 + MLP(context features)                              the gate: how far to trust each source, here
+a = a_0 + MLP(context features), or a_new of a newcomer       the gate: how far to trust each source, here
 z_i = a_n n_i + a_m log P_i + Σ_k a_k dense_ik + Σ_k a_k sparse_ik + e(sparse_i)
 
 P_i is the mixture (`model.mixture`): what everything else corrects.
@@ -99,6 +99,7 @@ class GateWeights(NamedTuple):
 # for more than popularity, as they do on logs of clicks, purchases and ratings. The learner moves it.
 PRIOR_NEURAL = 0.1
 PRIOR_MIXTURE = 1.0
+PRIOR_ARRIVALS = 0.25  # for newcomers
 PRIOR_RATIO = {
     "near": 1.2,
     "session": 0.4,
@@ -128,12 +129,14 @@ _SEEN_OF = {
 }
 """What the gate looks at that comes from a part."""
 
+_NEWCOMER = CONTEXT.index("newcomer")
+
 _LARGEST_LOG_RATIO = 20.0
 """Beyond it one source drowns all others anyway, and its exponential must stay finite."""
 
 
 class Gate(nn.Module):
-    """a = a_0 + MLP(context features): 32 tanh units, the last layer starting at zero.
+    """a = a_0 + MLP(context features): 32 tanh units, the last layer starting at zero; newcomers have their own a.
 
     Without the gate, a = a_0; without a source, its weights are zero, and the gate does not see it either.
     """
@@ -157,6 +160,9 @@ class Gate(nn.Module):
         self.hidden = nn.Linear(len(CONTEXT), 32)
         self.change = nn.Linear(32, len(prior), bias=False)
         self.prior = nn.Parameter(prior)
+        newcomer = torch.zeros(len(prior))
+        newcomer[_DENSE + DENSE.index("arrivals")], newcomer[_MIXTURE] = PRIOR_ARRIVALS, PRIOR_MIXTURE
+        self.newcomer = nn.Parameter(newcomer)
         nn.init.zeros_(self.change.weight)
 
     def forward(self, features: Tensor) -> GateWeights:
@@ -165,7 +171,8 @@ class Gate(nn.Module):
         if self.seen is not None:
             features = features * self.seen
         if not self.fixed:
-            a = a + self.change(torch.tanh(self.hidden(features)))
+            known = a + self.change(torch.tanh(self.hidden(features)))
+            a = torch.where(features[:, _NEWCOMER, None] > 0, self.newcomer, known)
         if self.kept is not None:
             a = a * self.kept
         log_ratios = a[:, _RATIOS:].clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)

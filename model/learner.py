@@ -2,7 +2,7 @@
 
 One step for every `batch` new examples:
 
-    loss = GCE(z | newest, evidence as served) + CE(n | newest) + 2 · CE(n | replayed)
+    loss = 20 / (20 + rank) · CE(z | newest, evidence as served) + CE(n | newest) + 2 · CE(n | replayed)
 
 over pools of items instead of the catalogue, so that the cost of a step does not grow with it: z over what each
 example was told apart from as it was served, n over the clicked items of the step and uniform ones. Logits of items

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -34,11 +33,8 @@ __all__ = [
 ]
 
 
-_Q = 0.25
-"""q of the generalised cross-entropy."""
-
-_STRAIGHT = 12.0
-"""The cross-entropy above which it is a straight line."""
+_HALF_RANK = 20.0
+"""The rank at which a click counts half as much as one at the top."""
 
 
 class Seen(NamedTuple):
@@ -79,6 +75,7 @@ class Served(NamedTuple):
     Attributes:
         seen: what the neural part saw, and the clicks, (B,).
         context: what the gate looked at, (B, len(CONTEXT)).
+        rank: of the clicked item among the whole catalogue, as served, (B,).
         candidate: rows of the candidates, -1 beyond, (B, C).
         evidence: their sparse evidence, (B, C, S).
         dense: their dense evidence, (B, C, E).
@@ -87,6 +84,7 @@ class Served(NamedTuple):
 
     seen: Seen
     context: Tensor
+    rank: Tensor
     candidate: npt.NDArray[np.int32]
     evidence: Tensor
     dense: Tensor
@@ -138,6 +136,7 @@ def side_by_side(batch: Sequence[Examples], counts: Counts, encoder: int) -> Ser
             (
                 examples.user[kept], target[kept], examples.weight[kept], examples.h[kept], examples.ring[kept],
                 examples.ring_length[kept], examples.history[kept], examples.context[kept],
+                examples.rank[kept],
                 np.where(there, _taken(examples.candidate, place), -1), _taken(examples.evidence, place),
                 _taken(examples.dense, place),
             )
@@ -153,11 +152,11 @@ def side_by_side(batch: Sequence[Examples], counts: Counts, encoder: int) -> Ser
         begin = of.stop
     if not columns:
         return None
-    user, target, weight, h, ring, length, history, context, candidate, evidence, dense = (
+    user, target, weight, h, ring, length, history, context, rank, candidate, evidence, dense = (
         np.concatenate(column) for column in zip(*columns, strict=True)
     )
     seen = Seen(user, target, _tensor(weight), _tensor(h), _tensor(ring), _tensor(length).long(), history)
-    return Served(seen, _tensor(context), candidate, _tensor(evidence), _tensor(dense), messages)
+    return Served(seen, _tensor(context), _tensor(rank), candidate, _tensor(evidence), _tensor(dense), messages)
 
 
 def _taken(logged: npt.NDArray[Any], place: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
@@ -251,13 +250,12 @@ def neural_loss(users: Tensor, seen: Seen, pool: Pool, table: Tensor) -> Tensor:
 
 
 def score_loss(network: Network, new: Served, pool: Pool, users: Tensor, table: Tensor) -> Tensor:
-    """Generalised cross-entropy of z of each example over its own candidates and its message's pool, (B,).
+    """Cross-entropy of z of each example over its own candidates and its message's pool, weighed by its rank, (B,).
 
-    (1 − p^q) / q with p = softmax(z) of the clicked item: for q → 0 cross-entropy, for q = 1 the error of a draw
-    from p (Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels",
-    NeurIPS 2018). Cross-entropy asks most for clicks that no list of 20 could foresee; this asks for the others. Above
-    a cross-entropy of 12 it goes on as a straight line: where people suddenly do what the weights all but rule out, the
-    curve would be flat, and nothing would be learned.
+    Where the clicked item had the rank r in the whole catalogue as it was served, it counts 20 / (20 + r).
+    Cross-entropy alone asks most for clicks that no list of 20 could foresee; this asks for those on the list, or near
+    it. Weighing a loss by what a rank is worth on a list is the idea of LambdaRank (Burges, "From RankNet to LambdaRank
+    to LambdaMART", 2010). Where people suddenly do what nobody did, all ranks are bad, and all weights alike.
     """
     gate = network.gate(new.context)
     at = pool.at(np.maximum(new.candidate, 0)).clamp(min=0)  # (B, C)
@@ -291,8 +289,7 @@ def score_loss(network: Network, new: Served, pool: Pool, users: Tensor, table: 
         logits = torch.cat([own[of], z], 1)
         each.append(nn.functional.cross_entropy(logits, torch.from_numpy(place), reduction="none"))
     entropy = torch.cat(each)
-    curved = entropy.clamp(max=_STRAIGHT)
-    return (1 - torch.exp(-_Q * curved)) / _Q + math.exp(-_Q * _STRAIGHT) * (entropy - curved)
+    return _HALF_RANK / (_HALF_RANK + new.rank) * entropy
 
 
 def _dense_part(network: Network, weight: Tensor, message: Message) -> Tensor:

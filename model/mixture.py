@@ -79,7 +79,7 @@ class Mixture(nn.Module):
 
     def __init__(self, without: Collection[Part] = ()) -> None:
         super().__init__()
-        self.lives = nn.Parameter(torch.tensor([0.05, 0.12, 0.28, 0.34, 0.21]).log())
+        self.lives = nn.Parameter(torch.tensor([0.05, 0.12, 0.28, 0.34, 0.2, 0.01]).log())
         self._popular = float("popularity" not in without)
         self._kept = kept_sources(without, COUNTED, len(SHARES))
 

@@ -17,7 +17,7 @@ from eddyline.state.packed import LARGEST, messages, pack, unpack
 
 __all__ = ["Examples"]
 
-_KIND, _VERSION = b"x", 4
+_KIND, _VERSION = b"x", 5
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from eddyline.model.dense import DENSE
 from eddyline.model.evidence import CONTEXT, SPARSE
 from eddyline.model.fusion import (
+    PRIOR_ARRIVALS,
     PRIOR_MIXTURE,
     PRIOR_NEURAL,
     PRIOR_RATIO,
@@ -71,13 +72,29 @@ def test_without_any_history_there_is_no_interest() -> None:
 
 
 @torch.no_grad()
-def test_the_gate_starts_from_its_prior_whatever_the_user() -> None:
-    weights = Gate()(torch.randn(B, len(CONTEXT)))
+def test_the_gate_starts_from_its_prior_whoever_has_clicked() -> None:
+    features = torch.randn(B, len(CONTEXT))
+    features[:, CONTEXT.index("newcomer")] = 0
+    weights = Gate()(features)
     assert weights.neural.tolist() == pytest.approx([PRIOR_NEURAL] * B)
     assert weights.dense.tolist() == [[0.0] * len(DENSE) + [PRIOR_MIXTURE]] * B
     assert weights.sparse.tolist() == [[0.0] * len(SPARSE)] * B
     assert PRIOR_RATIO.keys() == set(SHARES)
     assert weights.log_ratios[1].tolist() == pytest.approx([PRIOR_RATIO[name] for name in SHARES])
+
+
+@torch.no_grad()
+def test_a_newcomer_has_weights_of_their_own() -> None:
+    gate, features = Gate(), torch.randn(2, len(CONTEXT))
+    features[:, CONTEXT.index("newcomer")] = torch.tensor([0.0, 1.0])
+    torch.nn.init.normal_(gate.change.weight)
+    gate.prior += 1.0
+    dense = gate(features).dense
+    assert dense[1].tolist() == [
+        *[PRIOR_ARRIVALS if name == "arrivals" else 0.0 for name in DENSE],
+        PRIOR_MIXTURE,
+    ]
+    assert not torch.isclose(dense[0], dense[1]).any()
 
 
 @torch.no_grad()
@@ -89,6 +106,7 @@ def test_the_gate_does_not_see_a_part_that_is_left_out(without: Part, names: set
     gate = Gate([without])
     torch.nn.init.normal_(gate.change.weight)
     base = torch.randn(1, len(CONTEXT))
+    base[0, CONTEXT.index("newcomer")] = 0
     for n, name in enumerate(CONTEXT):
         other = base.clone()
         other[0, n] += 1

@@ -136,7 +136,7 @@ def by_hand(model: Model, examples: Examples, target: np.ndarray) -> float:
         z[: len(evidence)] += gate.mixture[b] * mixture.lift(evidence, gate.log_ratios[b], mixed[: len(evidence)])
         z[len(evidence) :] += torch.from_numpy(examples.pool_log_odds[there])
         entropy = -float(torch.log_softmax(z, 0)[rows.tolist().index(target[b])])
-        losses.append((1 - np.exp(-0.25 * min(entropy, 12))) / 0.25 + np.exp(-3) * max(0, entropy - 12))
+        losses.append(20 / (20 + examples.rank[b]) * entropy)
     return float(np.mean(losses))
 
 
@@ -169,7 +169,7 @@ def test_each_example_is_told_apart_from_what_was_there_at_its_moment(
     learned = np.flatnonzero(examples.rank > 0)
     assert len(each) == len(learned)
     for loss, b in zip(each.tolist(), learned.tolist(), strict=True):
-        names = ("user", "item", "h", "ring", "ring_length", "history", "context", "moment", "weight")
+        names = ("user", "item", "h", "ring", "ring_length", "history", "context", "moment", "weight", "rank")
         own = slice(examples.start[b], examples.start[b + 1])
         one = replace(
             examples,
@@ -186,18 +186,14 @@ def test_each_message_is_told_apart_from_its_own_pool(runner: Runner, model: Mod
     assert loss_of(model, runner, batch) == pytest.approx((15 * first + 25 * second) / 40, rel=1e-4)
 
 
-def test_what_was_all_but_ruled_out_still_teaches(runner: Runner, model: Model, batch: list[Examples]) -> None:
-    served = side_by_side([batch[0]], runner.counts, model.encoder_id)
-    assert served is not None
-    pool = make_pool(served, served.seen, len(runner.counts), 0, RANDOM)
-    table = pool.table(model.items)
-    table[pool.at(served.seen.target), -1] -= 2_000.0
-    table.requires_grad_(True)
-    loss = score_loss(model.network, served, pool, asked(model.network, served.seen, pool, table), table)
-    assert loss.min() > 4  # (1 − 0^q) / q
-    loss.sum().backward()
-    assert table.grad is not None
-    assert table.grad[pool.at(served.seen.target), -1].abs().min() > 1e-3
+@torch.no_grad()
+def test_a_click_counts_less_the_further_down_it_stood(runner: Runner, model: Model, batch: list[Examples]) -> None:
+    ranks = (1, 20, 2_000)
+    first, middle, last = (
+        loss_of(model, runner, [replace(batch[0], rank=np.full(15, rank, np.int32))]) for rank in ranks
+    )
+    assert middle == pytest.approx(first * 21 / 40, rel=1e-5)
+    assert last == pytest.approx(first * 21 / 2_020, rel=1e-5)
 
 
 @torch.no_grad()

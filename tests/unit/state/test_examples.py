@@ -95,13 +95,13 @@ def test_evidence_is_not_examples() -> None:
 
 @pytest.mark.parametrize("change", ["missing", "added"])
 def test_missing_or_unknown_columns_are_refused_and_named(change: str) -> None:
-    columns = unpack(EXAMPLES.encode(), b"x", 4)
+    columns = unpack(EXAMPLES.encode(), b"x", 5)
     if change == "missing":
         del columns["ring"]
     else:
         columns["rung"] = columns["ring"]
     with pytest.raises(UnknownFormat, match=r"r[iu]ng"):
-        Examples.decode(pack(b"x", 4, columns))
+        Examples.decode(pack(b"x", 5, columns))
 
 
 @given(st.data())

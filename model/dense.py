@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from eddyline.model.compiled import compiled
+from eddyline.model.elementary import log_1p
 from eddyline.model.folding import HALF_LIVES, SEEN, Tally, decay
 
-__all__ = ["DENSE", "SHARE_SCALE", "Pace", "log_1p", "note_click", "set_pace", "write_dense"]
+__all__ = ["DENSE", "SCORED", "SHARE_SCALE", "Pace", "note_click", "set_pace", "write_dense"]
 
 DENSE = (
     *(f"popular_{half_life}" for half_life in HALF_LIVES[:-1]),  # log(1 + 1e5 · share of the decayed clicks)
@@ -27,7 +28,10 @@ DENSE = (
     "clicks",  # log(1 + undecayed clicks)
     "age",  # log(1 + age in clicks of the stream) / 2
 )
-"""What is logged of each item. `mixed`, which follows from it, comes after it where items are scored."""
+"""What is logged of each item."""
+
+SCORED = (*DENSE, "mixed")
+"""What an item is scored by: `mixed` follows from the others."""
 
 _CLICKS, _AGE = DENSE.index("clicks"), DENSE.index("age")
 SHARE_SCALE = 1e5
@@ -48,24 +52,6 @@ class Pace(NamedTuple):
     popular: npt.NDArray[np.float32]
     clicks: npt.NDArray[np.float32]
     age: npt.NDArray[np.float32]
-
-
-@compiled
-def log_1p(x: np.float32) -> np.float32:
-    """log(1 + x) for x ≥ 0, to 1e-6 of its value or 1.5e-7, whichever is more.
-
-    1 + x = 2^e · (1 + f) with √½ ≤ 1 + f < √2, and log(1 + f) = 2 artanh(s) with s = f / (2 + f), whose series is
-    short as |s| < .172. Nothing in it branches, so loops over it become vector instructions, which the system's
-    logarithm prevents.
-    """
-    one, two = np.float32(1.0), np.float32(2.0)
-    bits = np.float32(one + x).view(np.int32)
-    exponent = (bits - np.int32(0x3F3504F3)) >> np.int32(23)
-    f = np.int32(bits - (exponent << np.int32(23))).view(np.float32) - one
-    s = f / (two + f)
-    square, e = s * s, np.float32(exponent)
-    series = np.float32(1 / 3) + square * (np.float32(1 / 5) + square * np.float32(1 / 7))
-    return two * s * (one + square * series) + e * np.float32(0.69314718)
 
 
 def set_pace(tally: Tally, known: int, room: int) -> Pace:
@@ -96,7 +82,7 @@ def note_click(tally: Tally, row: int, pace: Pace) -> None:
 def write_dense(
     tally: Tally, known: int, pace: Pace, lives: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
 ) -> None:
-    """The dense evidence of the `known` items as it stands now, (len(DENSE) + 1, I); zeros beyond them.
+    """The dense evidence of the `known` items as it stands now, (len(SCORED), I); zeros beyond them.
 
     The last is `mixed`, with the weights `lives` of the half-lives, (len(HALF_LIVES),).
     """

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from eddyline.model.compiled import compiled
 from eddyline.model.counts import Counts
-from eddyline.model.dense import log_1p
+from eddyline.model.elementary import log_1p
 from eddyline.model.folding import BACK, NEAR, SESSION, TRANSITION, Tally
 from eddyline.model.item_table import find_row
 from eddyline.state.user_state import UserStates

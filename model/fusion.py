@@ -79,7 +79,7 @@ class GateWeights(NamedTuple):
 
     Attributes:
         neural: (B,).
-        dense: of the dense evidence and, last, of the mixture, (B, len(DENSE) + 1).
+        dense: of the dense evidence and, last, of the mixture, (B, len(SCORED)).
         sparse: (B, len(SPARSE)).
         log_ratios: log ρ of the mixture's sources, (B, len(SHARES)).
     """

@@ -30,12 +30,13 @@ import torch
 from torch import Tensor, nn
 
 from eddyline.model.compiled import compiled
-from eddyline.model.dense import SHARE_SCALE, log_1p
+from eddyline.model.dense import SHARE_SCALE
+from eddyline.model.elementary import exp, log_1p
 from eddyline.model.evidence import SPARSE
 from eddyline.model.folding import HALF_LIVES
 from eddyline.model.parts import Part
 
-__all__ = ["COUNTED", "SHARES", "Mixture", "add_lift", "exp", "kept_sources"]
+__all__ = ["COUNTED", "SHARES", "Mixture", "add_lift", "kept_sources"]
 
 SHARES = (
     "near",  # p of the recent items' links
@@ -135,27 +136,6 @@ class Mixture(nn.Module):
 
 
 @compiled
-def exp(x: np.float32) -> np.float32:
-    """e^x for x below 88, to 5e-6 of its value; next to nothing below −86.
-
-    e^x = 2^n · 2^r with |r| ≤ ½, and the series of 2^r. Nothing in it branches, so loops over it become vector
-    instructions.
-    """
-    magic = np.float32(12582912.0)  # 1.5 · 2^23: what is added to it is rounded to a whole number
-    y = max(x * np.float32(1.44269504), np.float32(-125.0))
-    rounded = np.float32(y + magic)
-    r = y - (rounded - magic)
-    p = np.float32(1.5403530e-4)
-    p = p * r + np.float32(1.3333558e-3)
-    p = p * r + np.float32(9.6181291e-3)
-    p = p * r + np.float32(5.5504109e-2)
-    p = p * r + np.float32(2.4022651e-1)
-    p = p * r + np.float32(6.9314718e-1)
-    bits = np.float32(p * r + np.float32(1.0)).view(np.int32) + (np.float32(rounded).view(np.int32) << np.int32(23))
-    return np.int32(bits).view(np.float32)
-
-
-@compiled
 def add_lift(
     start: npt.NDArray[np.int64],
     item: npt.NDArray[np.int32],
@@ -171,7 +151,7 @@ def add_lift(
     Args:
         start, item, evidence: the candidates, (B + 1,), (n,), (n, S).
         moment: of each user, (B,).
-        dense: dense evidence at each moment, of which the last is mixed, (M, E + 1, I).
+        dense: dense evidence at each moment, of which the last is mixed, (M, len(SCORED), I).
         weight: of the mixture for each user, (B,).
         ratio: ρ, (B, len(SHARES)).
         out: added to, (n,).

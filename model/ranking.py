@@ -85,7 +85,7 @@ class View(NamedTuple):
         pattern: the part of it that is the residual, (n,).
         moment: of each user, (V,).
         known: items in the catalogue at each moment, (M,).
-        dense: dense evidence at each moment, and the mixture of popularities, (M, len(DENSE) + 1, I).
+        dense: dense evidence at each moment, and the mixture of popularities, (M, len(SCORED), I).
         table: [16 E | b] of every item, (I, D + 1).
         asked: [a_n F | a_n] of every user, (V, D + 1).
     """

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from eddyline.model.compiled import compiled
-from eddyline.model.dense import DENSE
-from eddyline.model.mixture import exp
+from eddyline.model.dense import SCORED
+from eddyline.model.elementary import exp
 
 __all__ = ["add_dense", "add_sparse", "exclude", "find_places", "log_sums", "ranks", "strongest", "top", "weigh"]
 
-_DENSE = len(DENSE) + 1
+_SCORED = len(SCORED)
 
 
 @compiled
@@ -28,14 +28,14 @@ def add_dense(
         scores: (B, I), changed.
         moment: of each user, (B,).
         known: items known at each moment, (M,).
-        dense: (M, len(DENSE) + 1, I).
-        weight: (B, len(DENSE) + 1).
+        dense: (M, len(SCORED), I).
+        weight: (B, len(SCORED)).
     """
     for b in range(len(scores)):
         items, of, w, to = known[moment[b]], dense[moment[b]], weight[b], scores[b]
         for i in range(items):
             total = np.float32(0.0)
-            for k in range(_DENSE):  # a constant: the loop is unrolled, and the outer one becomes vector instructions
+            for k in range(_SCORED):  # a constant: this is unrolled, and the outer loop becomes vector instructions
                 total += w[k] * of[k, i]
             to[i] += total
         to[items:] = -np.inf

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from eddyline.model.compiled import compiled
 from eddyline.model.counts import Counts
-from eddyline.model.dense import DENSE, Pace, note_click, set_pace, write_dense
+from eddyline.model.dense import SCORED, Pace, note_click, set_pace, write_dense
 from eddyline.model.evidence import Asking, Candidates, Finding, asking, find
 from eddyline.model.folding import Tally, Told, fold_clicks, has_room, introduce, told
 from eddyline.model.item_table import find_row
@@ -78,7 +78,7 @@ def walk(
         lives: weights of the half-lives in the mixture, (len(HALF_LIVES),).
 
     Returns:
-        The candidates of both sets, and the dense evidence of every moment, (M, len(DENSE) + 1, I) for the I items of
+        The candidates of both sets, and the dense evidence of every moment, (M, len(SCORED), I) for the I items of
         the last one, zeros where an item was not known yet.
     """
     M, items = len(moments.known), int(moments.known[-1])
@@ -89,7 +89,7 @@ def walk(
     finds = [Finding.of(ask, counts, items, most, history) for ask in asks]
     counts.prepare(moments.evidence)
     pace = set_pace(counts.tally, int(moments.known[0]), items)
-    dense = np.empty((M, len(DENSE) + 1, items), np.float32)
+    dense = np.empty((M, len(SCORED), items), np.float32)
     window, links, ring = counts.settings.window, counts.settings.neighbours, before.states["ring"].shape[1]
     at = 0
     while at < M:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from eddyline.model.clicks import ClickSettings
 from eddyline.model.counts import CountsSettings
-from eddyline.model.dense import DENSE
+from eddyline.model.dense import SCORED
 from eddyline.model.engine import EngineSettings
 from eddyline.replay.contender import Answers, BlockContender, Contender, TickContender, WarmUp, joined
 from eddyline.replay.metrics import Groups, Scores, SinceDrift, compare
@@ -143,7 +143,7 @@ class _Run:
     def _ask(self, clicks: Iterator[Click], text: str, total: int, *, scored: bool) -> None:
         begun, asked = self._done, 0
         most = max(1, min(MOST, total // _BLOCKS_AT_LEAST))
-        most_ticks = max(1, _DENSE_BYTES // (4 * (len(DENSE) + 1) * self._found.items))
+        most_ticks = max(1, _DENSE_BYTES // (4 * (len(SCORED)) * self._found.items))
         cut = blocks(clicks, self._settings.counts_every_ms, most, 1 << (most_ticks.bit_length() - 1))
         for batch, ends, closed in cut:
             block = self._read(batch, ends, closed=closed)

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from eddyline.model.parts import Ablation
     from eddyline.replay.backtest import BacktestSettings, Progress
     from eddyline.replay.contender import Contender, Question
+    from eddyline.replay.pipeline import PipelineSettings
     from eddyline.state.records import Click
     from eddyline.stream.config import Settings
 
-__all__ = ["WEIGHTS_EVERY_MS", "on_one_core", "run_backtest", "weighed"]
+__all__ = ["WEIGHTS_EVERY_MS", "on_one_core", "pipeline_settings", "run_backtest", "weighed"]
 
 WEIGHTS_EVERY_MS = 30_000
 """Event time between two refreshes of the served weights, unless a flag says otherwise."""
@@ -38,6 +39,22 @@ def on_one_core() -> None:
 def weighed(clicks: Iterable[Click], settings: Settings) -> Iterator[Click]:
     """The clicks of a weight above 0: others are nothing to any model."""
     return (click for click in clicks if settings.clicks.weight(click.kind))
+
+
+def pipeline_settings(settings: Settings, weights_every_ms: int = WEIGHTS_EVERY_MS) -> PipelineSettings:
+    """What of the services' settings a backtest of eddyline goes by."""
+    from eddyline.replay.pipeline import PipelineSettings  # noqa: PLC0415
+    from eddyline.replay.published import RefreshPolicy  # noqa: PLC0415
+
+    worker = settings.worker
+    return PipelineSettings(
+        settings.engine,
+        settings.learner,
+        settings.pretrain,
+        weights_every_ms,
+        settings.trainer.publish_examples,
+        RefreshPolicy(worker.refresh_users, worker.refresh_clicks, worker.refresh_every_s, worker.refresh_per_s),
+    )
 
 
 def run_backtest(
@@ -73,24 +90,11 @@ def run_backtest(
     """
     from eddyline.replay.backtest import backtest  # noqa: PLC0415
     from eddyline.replay.contender import Question  # noqa: PLC0415
-    from eddyline.replay.pipeline import Eddyline, PipelineSettings  # noqa: PLC0415
-    from eddyline.replay.published import RefreshPolicy  # noqa: PLC0415
+    from eddyline.replay.pipeline import Eddyline  # noqa: PLC0415
     from eddyline.replay.tensorboard import board  # noqa: PLC0415
 
     question = Question(asked.k[-1], asked.new_only)
-    services = PipelineSettings(
-        settings.engine,
-        settings.learner,
-        settings.pretrain,
-        weights_every_ms,
-        settings.trainer.publish_examples,
-        RefreshPolicy(
-            settings.worker.refresh_users,
-            settings.worker.refresh_clicks,
-            settings.worker.refresh_every_s,
-            settings.worker.refresh_per_s,
-        ),
-    )
+    services = pipeline_settings(settings, weights_every_ms)
     eddylines = [Eddyline(services, question, published=published, seed=asked.seed)]
     eddylines += [Eddyline(services, question, without=part, seed=asked.seed) for part in dict.fromkeys(without)]
     if tensorboard is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 import msgspec
 import torch
@@ -15,15 +16,15 @@ import torch
 from eddyline.model.clicks import ClickSettings
 from eddyline.model.counts import CountsSettings
 from eddyline.model.engine import EngineSettings
-from eddyline.model.learner import LearnerSettings
 from eddyline.replay.backtest import BacktestSettings, backtest
 from eddyline.replay.baselines import BASELINES
 from eddyline.replay.contender import Contender, Question
-from eddyline.replay.pipeline import Eddyline, PipelineSettings
+from eddyline.replay.pipeline import Eddyline
 from eddyline.replay.pretrain import PretrainSettings
-from eddyline.replay.published import RefreshPolicy
 from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks
 from eddyline.state.records import Click
+from eddyline.stream.cli.backtests import pipeline_settings
+from eddyline.stream.config import Settings
 
 ITEMS = 10_000
 QUESTION = Question(20, exclude_seen=False)
@@ -34,9 +35,7 @@ def measure_backtest(clicks: int = 40_000) -> None:
     torch.set_num_threads(1)
     log = _one_per_tick(clicks)
     pretrain = PretrainSettings(epochs=1, least_steps=20)
-    pipeline = PipelineSettings(
-        EngineSettings(), LearnerSettings(), pretrain, 30_000, 512, RefreshPolicy(2_000, 16, 30.0, 500.0)
-    )
+    pipeline = replace(pipeline_settings(Settings()), pretrain=pretrain)
     product = _matrix_product()
     rate, busy = _rate(log, Eddyline(pipeline, QUESTION))
     popular, _ = _rate(log[: clicks // 4], BASELINES["decayed-popularity"](QUESTION, 0))

@@ -29,11 +29,9 @@ import torch
 from torch import nn
 
 from eddyline.model.buffer import BufferSettings, ReplayBuffer
-from eddyline.model.clicks import ClickSettings
-from eddyline.model.counts import Counts, CountsSettings
-from eddyline.model.engine import EngineSettings
+from eddyline.model.counts import Counts
 from eddyline.model.fusion import Network
-from eddyline.model.learner import Learner, LearnerSettings, Losses
+from eddyline.model.learner import Learner, Losses
 from eddyline.model.long_term import ItemEmbeddings
 from eddyline.model.losses import Pool, Seen, asked, replayed_rows
 from eddyline.model.model import Model
@@ -41,11 +39,11 @@ from eddyline.replay.backtest import BacktestSettings, backtest
 from eddyline.replay.contender import Progress, Question, WarmUp
 from eddyline.replay.metrics import SINCE_DRIFT
 from eddyline.replay.pipeline import Eddyline, PipelineSettings
-from eddyline.replay.pretrain import PretrainSettings
-from eddyline.replay.published import RefreshPolicy
 from eddyline.replay.synthetic import SyntheticSettings, changes, synthetic_clicks
 from eddyline.state.examples import Examples
+from eddyline.stream.cli.backtests import pipeline_settings
 from eddyline.stream.cli.logs import DEFAULT_COLUMNS, logged_clicks
+from eddyline.stream.config import Settings
 
 CYCLE = 4_096
 """Examples between two choices of exemplars."""
@@ -220,14 +218,12 @@ def compare(name: str, clicks: Iterable[Any], rank: str, drifts_ms: Sequence[int
     """Print a row for each way."""
     log = list(clicks)
     asked_for = BacktestSettings(new_only=rank == "new")
-    engine = EngineSettings()
-    services = PipelineSettings(
-        engine, LearnerSettings(), PretrainSettings(), 30_000, 512, RefreshPolicy(2_000, 16, 30.0, 500.0)
-    )
+    settings = Settings()
+    services = pipeline_settings(settings)
     question = Question(20, exclude_seen=rank == "new")
     contenders = [Replaying(way, services, question, round(0.6 * len(log))) for way in WAYS]
     result = backtest(
-        lambda: log, contenders, asked_for, engine, ClickSettings(), CountsSettings(), drifts_ms=drifts_ms
+        lambda: log, contenders, asked_for, settings.engine, settings.clicks, settings.counts, drifts_ms=drifts_ms
     )
     for way, figures in result["models"].items():
         after = figures["by"]["drift"][SINCE_DRIFT[0]]["recall@20"] if drifts_ms else None

@@ -90,7 +90,7 @@ def candidates() -> Callable[..., Candidates]:
 
 @pytest.fixture(scope="session")
 def dense_evidence(shape: StateShape) -> Callable[[Counts], np.ndarray]:
-    """Dense evidence at one moment, and the mixture with these weights of the half-lives, (len(DENSE) + 1, I)."""
+    """Dense evidence at one moment, and the mixture with these weights of the half-lives, (len(SCORED), I)."""
     same = np.full(len(HALF_LIVES), 1 / len(HALF_LIVES), np.float32)
 
     def make(counts: Counts, lives: np.ndarray = same) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eddyline.model.counts import Counts
-from eddyline.model.dense import DENSE, log_1p
+from eddyline.model.dense import DENSE, SCORED
 from eddyline.model.folding import HALF_LIVES
 from eddyline.state.evidence import Evidence
 
@@ -20,7 +20,7 @@ def test_it_is_there_for_every_item(
 ) -> None:
     clicks = [("a", [], 0), ("b", ["a"], 1)] * 3 + [("a", [], 0), ("c", ["a"], 0)]
     dense = dense_evidence(make_counts(make_evidence(clicks)))
-    assert dense.shape == (len(DENSE) + 1, 3)
+    assert dense.shape == (len(SCORED), 3)
     assert dense[DENSE.index("clicks")] == pytest.approx(np.log([5, 4, 2]), rel=1e-5)
     assert dense[DENSE.index("age")] == pytest.approx(np.log([9, 8, 2]) / 2, rel=1e-5)
     mixed = np.zeros(3)
@@ -46,11 +46,4 @@ def test_items_that_nobody_clicked_have_an_age_alone(
 
 
 def test_without_a_catalogue_there_is_none(dense_evidence: Dense) -> None:
-    assert dense_evidence(Counts()).shape == (len(DENSE) + 1, 0)
-
-
-def test_the_logarithm_is_that_of_the_system() -> None:
-    tiny, wide = np.linspace(0, 3, 100_000), 10 ** np.random.default_rng(0).uniform(-7, 30, 100_000)
-    for x in (tiny.astype(np.float32), wide.astype(np.float32)):
-        found = np.array([log_1p(one) for one in x])
-        np.testing.assert_allclose(found, np.log1p(x.astype(np.float64)), rtol=1e-6, atol=1.5e-7)
+    assert dense_evidence(Counts()).shape == (len(SCORED), 0)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from math import exp, log
+from math import log
 
 import numpy as np
 import pytest
 import torch
 
-from eddyline.model.dense import DENSE
+from eddyline.model.dense import DENSE, SCORED
 from eddyline.model.evidence import SPARSE
 from eddyline.model.folding import HALF_LIVES
 from eddyline.model.mixture import COUNTED, SHARES, Mixture, add_lift
-from eddyline.model.mixture import exp as fast_exp
 from eddyline.model.parts import Part
 
 RANDOM = np.random.default_rng(0)
@@ -86,7 +85,7 @@ def test_the_kernel_says_the_same(without: tuple[Part, ...]) -> None:
     mixture = Mixture(without)
     evidence, log_ratios = random_evidence(30), torch.from_numpy(RANDOM.normal(size=(3, len(SHARES)))).float()
     start, item = np.array([0, 11, 11, 30]), RANDOM.integers(0, 9, 30).astype(np.int32)
-    dense = (RANDOM.random((2, len(DENSE) + 1, 9)) * 8).astype(np.float32)
+    dense = (RANDOM.random((2, len(SCORED), 9)) * 8).astype(np.float32)
     moment, weight = np.array([0, 1, 1]), np.array([1.0, 2.0, 0.7], np.float32)
     out = RANDOM.random(30).astype(np.float32)
     user = np.repeat(np.arange(3), np.diff(start))
@@ -104,9 +103,3 @@ def test_a_part_that_is_left_out_has_no_share() -> None:
     assert not Mixture(["counts"]).shares(evidence)[:, :COUNTED].any()
     assert not Mixture(["history"]).shares(evidence)[:, COUNTED:].any()
     assert not Mixture(["popularity"]).mixed(torch.ones(4, len(DENSE))).any()
-
-
-def test_the_exponential_is_that_of_the_system() -> None:
-    x = np.linspace(-86, 87, 50_001).astype(np.float32)
-    np.testing.assert_allclose([fast_exp(one) for one in x], np.exp(x.astype(np.float64)), rtol=5e-6)
-    assert fast_exp(np.float32(-200.0)) == pytest.approx(exp(-86), abs=1e-36)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eddyline.model.dense import DENSE
+from eddyline.model.dense import SCORED
 from eddyline.model.scores import add_dense, log_sums, ranks, top
 
 RANDOM = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def test_ranks_count_ties_against_the_target_among_the_items_there_were() -> Non
 
 
 def test_dense_evidence_is_that_of_each_users_moment() -> None:
-    E = len(DENSE) + 1
+    E = len(SCORED)
     z, dense, weight = scores(3, 20), RANDOM.random((2, E, 20), np.float32), RANDOM.random((3, E), np.float32)
     moment, known = np.array([0, 1, 1]), np.array([12, 20])
     want = z + np.einsum("uk,uki->ui", weight, dense[moment])

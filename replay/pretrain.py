@@ -77,6 +77,9 @@ class Pretrained:
     clicks: int
 
 
+LONG_TERM_ALONE = 0.5
+"""How often a stretch is learned without its hidden states, so that the long-term interest learns to do without them."""
+
 BUCKET_SHARE = 0.1
 """How often an input item enters through its bucket, so that buckets learn to stand for the unknown."""
 
@@ -108,6 +111,8 @@ class _Sequences(nn.Module):
         x = torch.where((bucketed >= 0).unsqueeze(-1), self.bucket[bucketed.clamp(min=0)], e)
         h, _ = self.lstm(self.dropout(x))
         h = self.dropout(h)
+        if self.training:
+            h = h * (torch.rand(B, 1, 1) >= LONG_TERM_ALONE)
         past = nn.functional.pad(h, (0, 0, N - 1, 0))  # (B, T + N − 1, D)
         ring = past.unfold(1, N, 1).transpose(2, 3).reshape(B * T, N, D).flip(1)  # newest first
         length = torch.arange(1, T + 1).clamp(max=N).repeat(B)  # (B · T,)

@@ -78,7 +78,7 @@ class Pretrained:
 
 
 LONG_TERM_ALONE = 0.5
-"""How often a stretch is learned without its hidden states, so that the long-term interest learns to do without them."""
+"""How often a stretch is learned without its hidden states, so that the long-term interest learns to do without."""
 
 BUCKET_SHARE = 0.1
 """How often an input item enters through its bucket, so that buckets learn to stand for the unknown."""

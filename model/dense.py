@@ -1,6 +1,6 @@
 """Dense evidence: what the counts say of every item, whoever asks.
 
-    popular_j = log(1 + 1e5 · popular_j[i] / Σ popular_j)   for each half-life
+    popular_j = log(1 + 1e5 · popular_j[i] / Σ popular_j)   for each half-life, arrivals among them
     clicks    = log(1 + clicks[i])
     age       = log(1 + clicks of the stream since the item's first) / 2
     mixed     = log(1 + 1e5 · Σ_j v_j · popular_j[i] / Σ popular_j)   with weights of the model (`model.mixture`)
@@ -18,13 +18,12 @@ import numpy.typing as npt
 
 from eddyline.model.compiled import compiled
 from eddyline.model.elementary import log_1p
-from eddyline.model.folding import HALF_LIVES, SEEN, Tally, decay
+from eddyline.model.folding import HALF_LIVES, POPULAR, SEEN, Tally, decay
 
 __all__ = ["DENSE", "SCORED", "SHARE_SCALE", "Pace", "note_click", "set_pace", "write_dense"]
 
 DENSE = (
-    *(f"popular_{half_life}" for half_life in HALF_LIVES[:-1]),  # log(1 + 1e5 · share of the decayed clicks)
-    "arrivals",  # the same of the clicks that were their user's first
+    *POPULAR,  # log(1 + 1e5 · share of the decayed clicks)
     "clicks",  # log(1 + undecayed clicks)
     "age",  # log(1 + age in clicks of the stream) / 2
 )

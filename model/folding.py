@@ -30,6 +30,7 @@ __all__ = [
     "HALF_LIVES",
     "NEAR",
     "PARENTS",
+    "POPULAR",
     "SEEN",
     "SESSION",
     "TRANSITION",
@@ -45,10 +46,18 @@ __all__ = [
     "told",
 ]
 
-HALF_LIVES = (5, 50, 500, 3_000, 20_000, 4_000)
-"""Half-lives of the decayed popularities, in clicks of the whole stream; the last one's is that of the arrivals."""
+POPULAR = {
+    "popular_5": 5,
+    "popular_50": 50,
+    "popular_500": 500,
+    "popular_3000": 3_000,
+    "popular_20000": 20_000,
+    "arrivals": 4_000,
+}
+"""The decayed popularities and their half-lives, in clicks of the whole stream; arrivals are users' first clicks."""
 
-_ARRIVALS = len(HALF_LIVES) - 1
+HALF_LIVES = tuple(POPULAR.values())
+_ARRIVALS = tuple(POPULAR).index("arrivals")
 
 _RATES = np.log(0.5) / np.array(HALF_LIVES)
 """What a decayed popularity is multiplied with at each click, as a logarithm."""

@@ -135,8 +135,7 @@ def side_by_side(batch: Sequence[Examples], counts: Counts, encoder: int) -> Ser
         columns.append(
             (
                 examples.user[kept], target[kept], examples.weight[kept], examples.h[kept], examples.ring[kept],
-                examples.ring_length[kept], examples.history[kept], examples.context[kept],
-                examples.rank[kept],
+                examples.ring_length[kept], examples.history[kept], examples.context[kept], examples.rank[kept],
                 np.where(there, _taken(examples.candidate, place), -1), _taken(examples.evidence, place),
                 _taken(examples.dense, place),
             )
@@ -288,8 +287,7 @@ def score_loss(network: Network, new: Served, pool: Pool, users: Tensor, table: 
         where[message.rows] = -1
         logits = torch.cat([own[of], z], 1)
         each.append(nn.functional.cross_entropy(logits, torch.from_numpy(place), reduction="none"))
-    entropy = torch.cat(each)
-    return _HALF_RANK / (_HALF_RANK + new.rank) * entropy
+    return _HALF_RANK / (_HALF_RANK + new.rank) * torch.cat(each)
 
 
 def _dense_part(network: Network, weight: Tensor, message: Message) -> Tensor:

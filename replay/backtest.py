@@ -143,7 +143,7 @@ class _Run:
     def _ask(self, clicks: Iterator[Click], text: str, total: int, *, scored: bool) -> None:
         begun, asked = self._done, 0
         most = max(1, min(MOST, total // _BLOCKS_AT_LEAST))
-        most_ticks = max(1, _DENSE_BYTES // (4 * (len(SCORED)) * self._found.items))
+        most_ticks = max(1, _DENSE_BYTES // (4 * len(SCORED) * self._found.items))
         cut = blocks(clicks, self._settings.counts_every_ms, most, 1 << (most_ticks.bit_length() - 1))
         for batch, ends, closed in cut:
             block = self._read(batch, ends, closed=closed)

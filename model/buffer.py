@@ -9,9 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from eddyline.model.dense import DENSE
+from eddyline.model.evidence import CONTEXT, SPARSE
 from eddyline.state.user_state import StateShape
 
 __all__ = ["BufferSettings", "ReplayBuffer"]
+
+_CANDIDATES = 48
+"""Candidates kept of an example: enough to tell a list of 20 from what comes next."""
 
 
 class BufferSettings(BaseModel):
@@ -19,14 +24,14 @@ class BufferSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    capacity: int = Field(20_000, ge=1, description="Examples kept for replay (about 2 kB each)")
+    capacity: int = Field(20_000, ge=1, description="Examples kept for replay (about 4 kB each)")
 
 
 class ReplayBuffer:
     """A reservoir (Vitter 1985, Algorithm R): after n examples, each is in it with probability capacity / n.
 
-    It keeps what the neural score needs (states and history as served) and no item evidence: evidence belongs to
-    its moment, and evidence of today for a click of the past would leak that click.
+    It keeps what examples were served with: state, history, and evidence of the best candidates. Evidence belongs to
+    its moment; that of today for a click of the past would leak that click.
 
     Args:
         settings: its capacity.
@@ -45,6 +50,12 @@ class ReplayBuffer:
                 ("ring", "<f2", (N, D)),
                 ("ring_length", "u1"),
                 ("history", "<i4", (history,)),
+                ("candidate", "<i4", (_CANDIDATES,)),
+                ("neural", "<f2", (_CANDIDATES,)),
+                ("evidence", "<f2", (_CANDIDATES, len(SPARSE))),
+                ("dense", "<f2", (_CANDIDATES, len(DENSE))),
+                ("context", "<f4", (len(CONTEXT),)),
+                ("rank", "<i4"),
             ]
         )
         self.capacity = settings.capacity

@@ -28,7 +28,7 @@ from eddyline.state.errors import ConfigurationError, CorruptModel, EddylineErro
 __all__ = ["FORMAT", "FileEntry", "Manifest", "ModelStore", "ModelStoreSettings", "pack_strings", "unpack_strings"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-FORMAT = 3
+FORMAT = 4
 _MANIFEST = "manifest.json"
 _HOUR_MS = 3_600_000
 

@@ -12,7 +12,7 @@ from eddyline.model.dense import DENSE
 from eddyline.model.losses import drawn_odds
 from eddyline.model.model import Model
 from eddyline.model.ranking import Judged, View
-from eddyline.model.scores import top
+from eddyline.model.scores import take_each, top
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
 from eddyline.state.user_state import UserStates
@@ -61,7 +61,7 @@ def make_examples(
     chosen = np.concatenate([[0], np.cumsum(judged.chosen)])[found.start]  # where each user's chosen candidates begin
     candidate, sparse = found.item[judged.chosen], _half(found.evidence[judged.chosen])
     dense = np.empty((len(candidate), len(DENSE)), np.float32)
-    _take_each(view.dense, np.repeat(view.moment, np.diff(chosen)), candidate, dense)
+    take_each(view.dense, np.repeat(view.moment, np.diff(chosen)), candidate, dense)
     dense_half = _half(dense)
     messages = []
     for begin in range(0, len(before), settings.batch):
@@ -164,16 +164,3 @@ def _take(dense: npt.NDArray[np.float32], first: int, row: npt.NDArray[np.int32]
             of, to = dense[first + m, k], out[m, k]
             for p in range(len(row)):
                 to[p] = of[row[p]]
-
-
-@compiled
-def _take_each(
-    dense: npt.NDArray[np.float32],
-    moment: npt.NDArray[np.int64],
-    row: npt.NDArray[np.int32],
-    out: npt.NDArray[np.float32],
-) -> None:
-    """The dense evidence of each of the rows at its own moment, (n, E)."""
-    for n in range(len(row)):
-        for k in range(out.shape[1]):
-            out[n, k] = dense[moment[n], k, row[n]]

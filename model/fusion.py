@@ -6,9 +6,9 @@ F(u) = p + σ(g([p, h, context])) ⊙ s                         long- and short-
 A(F(u), I(i)) = 16 · Σ_d (F(u)/|F(u)| ⊙ E_i)_d + b_i         the neural score n_i
 
 a = a_0 + MLP(context features), or a_new of a newcomer       the gate: how far to trust each source, here
-z_i = a_n n_i + a_m log P_i + Σ_k a_k dense_ik + Σ_k a_k sparse_ik + e(sparse_i)
+z_i = a_n n_i + a_m log P_i + Σ_k a_k dense_ik + Σ_k a_k sparse_ik + e(sparse_i, dense_i)
 
-P_i is the mixture (`model.mixture`): what everything else corrects.
+P_i is the mixture (`model.mixture`): what everything else corrects. e is there for candidates only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eddyline.model.dense import DENSE
+from eddyline.model.dense import DENSE, SCORED
 from eddyline.model.evidence import CONTEXT, OWN, SPARSE
 from eddyline.model.long_term import LongTerm
 from eddyline.model.mixture import SHARES, Mixture, kept_sources
@@ -180,20 +180,22 @@ class Gate(nn.Module):
 
 
 class Residual(nn.Module):
-    """e(sparse): what the sparse evidence of an item says beyond a weighted sum; starts at zero."""
+    """e(sparse, dense): what all evidence of a candidate says together, beyond a weighted sum; starts at zero."""
 
     def __init__(self, without: Collection[Part] = ()) -> None:
         super().__init__()
         self.kept = kept_sources(without, OWN, len(SPARSE))
-        self.hidden = nn.Linear(len(SPARSE), 16)
-        self.out = nn.Linear(16, 1, bias=False)
+        self.popular = float("popularity" not in without)
+        self.hidden = nn.Linear(len(SPARSE) + len(SCORED), 32)
+        self.out = nn.Linear(32, 1, bias=False)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, evidence: Tensor) -> Tensor:
-        """(n, len(SPARSE)) → (n,)."""
+    def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
+        """(…, len(SPARSE)), (…, len(SCORED)) → (…)."""
         if self.kept is not None:
-            evidence = evidence * self.kept
-        score: Tensor = self.out(torch.tanh(self.hidden(evidence))).squeeze(-1)
+            sparse = sparse * self.kept
+        dense = self.popular * (0.5 * dense - 2.5)  # on the scale of the sparse evidence, and about zero
+        score: Tensor = self.out(torch.relu(self.hidden(torch.cat([sparse, dense], -1)))).squeeze(-1)
         return score
 
 

@@ -8,6 +8,10 @@ over pools of items instead of the catalogue, so that the cost of a step does no
 example was told apart from as it was served, n over the clicked items of the step and uniform ones. Logits of items
 that only a draw brought in carry the log odds of being drawn.
 
+Then two steps of the head alone, which joins the sources, each on old examples with the evidence as served:
+
+    loss = 20 / (20 + rank) · CE(z | replayed, its best candidates)
+
 The gate, the mixture and the residual learn from few examples in large steps; what is published of them is the
 running average of their weights over about ten steps (Polyak and Juditsky, "Acceleration of Stochastic Approximation by
 Averaging", 1992).
@@ -36,12 +40,12 @@ from eddyline.model.losses import (
     make_pool,
     mean_loss,
     neural_loss,
-    remember,
-    replayed_rows,
+    own_scores,
     score_loss,
     side_by_side,
 )
 from eddyline.model.model import Model
+from eddyline.model.remembered import listed_loss, remember, replayed_rows
 from eddyline.model.scores import ranks
 from eddyline.state.examples import Examples
 from eddyline.state.user_state import StateShape
@@ -51,6 +55,9 @@ __all__ = ["Learner", "LearnerSettings", "Losses"]
 
 _REPLAYED = 2.0
 """How much more old examples count than new ones: more is remembered, at no loss on the newest."""
+
+_HEAD_STEPS = 2
+"""Steps of the head alone after each step: what a click says of the sources is not used up by one step."""
 
 _AVERAGING = 0.1
 """Share of the newest weights in the running average."""
@@ -153,7 +160,8 @@ class Learner:
             pool = make_pool(prepared, prepared.seen, len(counts), 0, self._random)
             table = pool.table(items)
             users = asked(network, prepared.seen, pool, table)
-            return mean_loss(score_loss(network, prepared, pool, users, table), prepared.seen.weight).item()
+            own = own_scores(network, prepared, pool, users, table)
+            return mean_loss(score_loss(network, prepared, own, pool, users, table), prepared.seen.weight).item()
 
     def recall(self, sample: ReplayBuffer, counts: Counts, k: int) -> float:
         """Recall@k over the whole catalogue of the neural score alone on old examples: what the weights remember.
@@ -196,7 +204,8 @@ class Learner:
         pool = make_pool(prepared, seen, len(counts), self.settings.uniform, self._random)
         table = pool.table(self.items).requires_grad_(True)
         users = asked(self.network, seen, pool, table)
-        score = mean_loss(score_loss(self.network, prepared, pool, users[:B], table), new.weight)
+        own = own_scores(self.network, prepared, pool, users[:B], table)
+        score = mean_loss(score_loss(self.network, prepared, own, pool, users[:B], table), new.weight)
         each = neural_loss(users, seen, pool, table)
         neural = mean_loss(each[:B], new.weight)
         replayed = self._replayed(each[B:], users[B:], old, pool, table) if len(old) else torch.zeros(())
@@ -205,9 +214,21 @@ class Learner:
         self._update_rows(pool.rows, table)
         self.optimiser.step()
         self._average()
-        remember(self.buffer, new)
+        self._learn_head_again()
+        with torch.no_grad():
+            remember(self.buffer, prepared, own)
         self.learned += B
         return Losses(score.item(), neural.item(), replayed.item())
+
+    def _learn_head_again(self) -> None:
+        """Steps of the head alone on old examples."""
+        for _ in range(_HEAD_STEPS):
+            loss = listed_loss(self.network, self.buffer.sample(self.settings.replayed))
+            if loss is not None:
+                self.optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                self.optimiser.step()
+                self._average()
 
     def _replayed(self, each: Tensor, users: Tensor, old: npt.NDArray[np.void], pool: Pool, table: Tensor) -> Tensor:
         """What is to be lost on the replayed examples: the mean of each one's cross-entropy."""

@@ -10,26 +10,28 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from eddyline.model.buffer import ReplayBuffer
 from eddyline.model.counts import Counts
-from eddyline.model.fusion import SHARPNESS, Network
+from eddyline.model.fusion import SHARPNESS, GateWeights, Network
 from eddyline.model.long_term import ItemEmbeddings, history_mean
 from eddyline.state.examples import Examples
 
 __all__ = [
+    "Own",
     "Pool",
     "Seen",
     "Served",
     "asked",
+    "candidate_scores",
     "drawn_odds",
     "joined",
     "make_pool",
     "mean_loss",
     "neural_loss",
-    "remember",
-    "replayed_rows",
+    "own_scores",
+    "rank_weight",
     "score_loss",
     "side_by_side",
+    "to_tensor",
 ]
 
 
@@ -91,6 +93,20 @@ class Served(NamedTuple):
     messages: Sequence[Message]
 
 
+class Own(NamedTuple):
+    """What the candidates of B examples score.
+
+    Attributes:
+        gate: weights of the sources.
+        neural: n, (B, C).
+        score: z, −∞ beyond the candidates, (B, C).
+    """
+
+    gate: GateWeights
+    neural: Tensor
+    score: Tensor
+
+
 class Pool(NamedTuple):
     """The items of a step.
 
@@ -143,7 +159,7 @@ def side_by_side(batch: Sequence[Examples], counts: Counts, encoder: int) -> Ser
         of = slice(begin, begin + len(kept))
         messages.append(
             Message(
-                of, examples.pool, _tensor(examples.pool_dense), _tensor(examples.pool_log_odds),
+                of, examples.pool, to_tensor(examples.pool_dense), to_tensor(examples.pool_log_odds),
                 torch.from_numpy(examples.moment[kept].astype(np.int64)),
                 torch.from_numpy(examples.known.astype(np.int64)),
             )
@@ -154,8 +170,8 @@ def side_by_side(batch: Sequence[Examples], counts: Counts, encoder: int) -> Ser
     user, target, weight, h, ring, length, history, context, rank, candidate, evidence, dense = (
         np.concatenate(column) for column in zip(*columns, strict=True)
     )
-    seen = Seen(user, target, _tensor(weight), _tensor(h), _tensor(ring), _tensor(length).long(), history)
-    return Served(seen, _tensor(context), _tensor(rank), candidate, _tensor(evidence), _tensor(dense), messages)
+    seen = Seen(user, target, to_tensor(weight), to_tensor(h), to_tensor(ring), to_tensor(length).long(), history)
+    return Served(seen, to_tensor(context), to_tensor(rank), candidate, to_tensor(evidence), to_tensor(dense), messages)
 
 
 def _taken(logged: npt.NDArray[Any], place: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
@@ -163,29 +179,10 @@ def _taken(logged: npt.NDArray[Any], place: npt.NDArray[np.int64]) -> npt.NDArra
     return logged[place] if len(logged) else np.zeros((*place.shape, *logged.shape[1:]), logged.dtype)
 
 
-def _tensor(array: npt.NDArray[Any]) -> Tensor:
+def to_tensor(array: npt.NDArray[Any]) -> Tensor:
+    """In single precision."""
     # what came off the wire is read-only, which torch warns of and would not honour
     return torch.from_numpy(array if array.flags.writeable else array.copy()).float()
-
-
-def remember(buffer: ReplayBuffer, seen: Seen) -> None:
-    """Offer the examples to a buffer."""
-    rows = buffer.new_rows(len(seen.target))
-    rows["user"] = seen.user
-    rows["target"] = seen.target
-    rows["h"] = seen.h.half().numpy()
-    rows["ring"] = seen.ring.half().numpy()
-    rows["ring_length"] = seen.ring_length.numpy()
-    rows["history"] = seen.history
-    buffer.add(rows)
-
-
-def replayed_rows(old: npt.NDArray[np.void]) -> Seen:
-    """Rows of the replay buffer, which come without evidence."""
-    return Seen(
-        old["user"], old["target"], torch.ones(len(old)), _tensor(np.ascontiguousarray(old["h"])),
-        _tensor(np.ascontiguousarray(old["ring"])), _tensor(old["ring_length"]).long(), old["history"],
-    )  # fmt: skip
 
 
 def joined(one: Seen, other: Seen) -> Seen:
@@ -248,25 +245,46 @@ def neural_loss(users: Tensor, seen: Seen, pool: Pool, table: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits, target, reduction="none")
 
 
-def score_loss(network: Network, new: Served, pool: Pool, users: Tensor, table: Tensor) -> Tensor:
-    """Cross-entropy of z of each example over its own candidates and its message's pool, weighed by its rank, (B,).
-
-    Where the clicked item had the rank r in the whole catalogue as it was served, it counts 20 / (20 + r).
-    Cross-entropy alone asks most for clicks that no list of 20 could foresee; this asks for those on the list, or near
-    it. Weighing a loss by what a rank is worth on a list is the idea of LambdaRank (Burges, "From RankNet to LambdaRank
-    to LambdaMART", 2010). Where people suddenly do what nobody did, all ranks are bad, and all weights alike.
-    """
+def own_scores(network: Network, new: Served, pool: Pool, users: Tensor, table: Tensor) -> Own:
+    """What the examples' own candidates score."""
     gate = network.gate(new.context)
     at = pool.at(np.maximum(new.candidate, 0)).clamp(min=0)  # (B, C)
     # of several ways to take rows and multiply them, this is the fastest there and back
     neural = (nn.functional.embedding(at, table) * users.unsqueeze(1)).sum(2)
-    own = gate.neural.unsqueeze(1) * neural
-    own = own + torch.bmm(new.dense, gate.dense[:, :-1].unsqueeze(2)).squeeze(2)
-    own = own + torch.bmm(new.evidence, gate.sparse.unsqueeze(2)).squeeze(2) + network.residual(new.evidence)
-    mixed = network.mixture.mixed(new.dense)
-    lift = network.mixture.lift(new.evidence, gate.log_ratios.unsqueeze(1), mixed)
-    own = own + gate.mixture.unsqueeze(1) * (mixed + lift)
-    own = own.masked_fill(torch.from_numpy(new.candidate < 0), -torch.inf)
+    return Own(gate, neural, candidate_scores(network, gate, neural, new.evidence, new.dense, new.candidate))
+
+
+def candidate_scores(
+    network: Network,
+    gate: GateWeights,
+    neural: Tensor,
+    evidence: Tensor,
+    dense: Tensor,
+    candidate: npt.NDArray[np.int32],
+) -> Tensor:
+    """Z of candidates (B, C), −∞ where there is none, from n (B, C), sparse and dense evidence (B, C, …)."""
+    mixed = network.mixture.mixed(dense)
+    lift = network.mixture.lift(evidence, gate.log_ratios.unsqueeze(1), mixed)
+    z: Tensor = gate.neural.unsqueeze(1) * neural + gate.mixture.unsqueeze(1) * (mixed + lift)
+    z = z + torch.bmm(dense, gate.dense[:, :-1].unsqueeze(2)).squeeze(2)
+    z = z + torch.bmm(evidence, gate.sparse.unsqueeze(2)).squeeze(2)
+    z = z + network.residual(evidence, torch.cat([dense, mixed.unsqueeze(2)], 2))
+    return z.masked_fill(torch.from_numpy(candidate < 0), -torch.inf)
+
+
+def rank_weight(rank: Tensor) -> Tensor:
+    """How much a click counts whose item had this rank in the whole catalogue as it was served, 20 / (20 + rank).
+
+    Cross-entropy alone asks most for clicks that no list of 20 could foresee; this asks for those on the list, or near
+    it. Weighing a loss by what a rank is worth on a list is the idea of LambdaRank (Burges, "From RankNet to LambdaRank
+    to LambdaMART", 2010). Where people suddenly do what nobody did, all ranks are bad, and all weights alike.
+    """
+    return _HALF_RANK / (_HALF_RANK + rank)
+
+
+def score_loss(network: Network, new: Served, own: Own, pool: Pool, users: Tensor, table: Tensor) -> Tensor:
+    """Cross-entropy of z of each example over its own candidates and its message's pool, weighed by its rank, (B,)."""
+    gate = own.gate
     each = []
     sizes = [len(message.rows) for message in new.messages]
     rows = pool.at(np.concatenate([message.rows for message in new.messages]))
@@ -283,11 +301,11 @@ def score_loss(network: Network, new: Served, pool: Pool, users: Tensor, table: 
         z = z.masked_fill(torch.from_numpy(twice[:, :-1]), -torch.inf)
         target = new.seen.target[of]
         mine = new.candidate[of] == target[:, None]
-        place = np.where(mine.any(1), mine.argmax(1), own.shape[1] + where[target])
+        place = np.where(mine.any(1), mine.argmax(1), own.score.shape[1] + where[target])
         where[message.rows] = -1
-        logits = torch.cat([own[of], z], 1)
+        logits = torch.cat([own.score[of], z], 1)
         each.append(nn.functional.cross_entropy(logits, torch.from_numpy(place), reduction="none"))
-    return _HALF_RANK / (_HALF_RANK + new.rank) * torch.cat(each)
+    return rank_weight(new.rank) * torch.cat(each)
 
 
 def _dense_part(network: Network, weight: Tensor, message: Message) -> Tensor:

@@ -12,12 +12,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from eddyline.model.counts import Counts
+from eddyline.model.dense import SCORED
 from eddyline.model.evidence import OWN, Candidates
 from eddyline.model.fusion import SHARPNESS, GateWeights
 from eddyline.model.mixture import COUNTED, add_lift
 from eddyline.model.model import Model
 from eddyline.model.reasons import because
-from eddyline.model.scores import add_dense, add_sparse, exclude, find_places, log_sums, ranks, strongest, top, weigh
+from eddyline.model.scores import (
+    add_dense,
+    add_sparse,
+    exclude,
+    find_places,
+    log_sums,
+    ranks,
+    strongest,
+    take_each,
+    top,
+    weigh,
+)
 from eddyline.model.walk import Asked, Moments, one_moment, walk
 from eddyline.state.records import Parts
 from eddyline.state.user_state import UserStates
@@ -25,7 +37,7 @@ from eddyline.state.user_state import UserStates
 __all__ = ["PARTS", "Judged", "Lists", "Ranking", "RankingSettings", "View"]
 
 PARTS = Parts.__struct_fields__
-"""What a score is the sum of; `pattern` is the residual e(sparse)."""
+"""What a score is the sum of; `pattern` is the residual e(sparse, dense)."""
 
 
 class RankingSettings(BaseModel):
@@ -81,7 +93,7 @@ class View(NamedTuple):
         candidates: sparse evidence.
         interest: F(u), (V, D).
         gate: weights of the sources.
-        sparse: what each candidate's sparse evidence adds to its score, (n,).
+        sparse: what each candidate has in its score beyond other items, (n,).
         pattern: the part of it that is the residual, (n,).
         moment: of each user, (V,).
         known: items in the catalogue at each moment, (M,).
@@ -149,7 +161,9 @@ class Ranking:
         interest = network.interest(h, ring, length, mean, last)
         gate = network.gate(torch.from_numpy(found.context))
         evidence = torch.from_numpy(found.evidence)
-        pattern = network.residual(evidence)
+        of_each = np.empty((len(found.item), len(SCORED)), np.float32)
+        take_each(dense, np.repeat(asked.moment, np.diff(found.start)), found.item, of_each)
+        pattern = network.residual(evidence, torch.from_numpy(of_each))
         sparse = pattern.clone()
         weigh(found.start, found.evidence, np.ascontiguousarray(gate.sparse.numpy()), sparse.numpy())
         mixture, ratios = np.ascontiguousarray(gate.mixture.numpy()), network.mixture.ratios(gate.log_ratios)

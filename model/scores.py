@@ -9,7 +9,18 @@ from eddyline.model.compiled import compiled
 from eddyline.model.dense import SCORED
 from eddyline.model.elementary import exp
 
-__all__ = ["add_dense", "add_sparse", "exclude", "find_places", "log_sums", "ranks", "strongest", "top", "weigh"]
+__all__ = [
+    "add_dense",
+    "add_sparse",
+    "exclude",
+    "find_places",
+    "log_sums",
+    "ranks",
+    "strongest",
+    "take_each",
+    "top",
+    "weigh",
+]
 
 _SCORED = len(SCORED)
 
@@ -183,3 +194,16 @@ def find_places(
                 if row[b, k] == item[n]:
                     out[b, k] = n
                     break
+
+
+@compiled
+def take_each(
+    dense: npt.NDArray[np.float32],
+    moment: npt.NDArray[np.int64],
+    row: npt.NDArray[np.int32],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """The dense evidence (M, …, I) of each of the rows (n,) at its own moment (n,), the first E of it (n, E)."""
+    for n in range(len(row)):
+        for k in range(out.shape[1]):
+            out[n, k] = dense[moment[n], k, row[n]]

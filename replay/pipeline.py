@@ -17,9 +17,10 @@ from eddyline.model.buffer import BufferSettings, ReplayBuffer
 from eddyline.model.counts import Counts
 from eddyline.model.engine import Engine, EngineSettings, last_ms
 from eddyline.model.learner import Learner, LearnerSettings
-from eddyline.model.losses import remember, side_by_side
+from eddyline.model.losses import side_by_side
 from eddyline.model.model import Model, untrained_model
 from eddyline.model.parts import Ablation, Part
+from eddyline.model.remembered import remember
 from eddyline.replay.contender import Answers, Progress, Question, WarmUp
 from eddyline.replay.pretrain import ClickLog, PretrainSettings, pretrain
 from eddyline.replay.published import Published, RefreshPolicy
@@ -187,7 +188,7 @@ class Eddyline:
         if learner is None or sum(len(one) for one in self._waiting) + block / 2 < learner.settings.batch:
             return
         if not self._settled and (old := side_by_side(self._waiting, self._counts, learner.encoder_id)):
-            remember(self._old, old.seen)
+            remember(self._old, old)
         if self._online or not self._settled:
             losses = learner.learn(self._waiting, self._counts)
             if losses is not None and self.on_step is not None:

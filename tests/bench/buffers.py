@@ -33,8 +33,9 @@ from eddyline.model.counts import Counts
 from eddyline.model.fusion import Network
 from eddyline.model.learner import Learner, Losses
 from eddyline.model.long_term import ItemEmbeddings
-from eddyline.model.losses import Pool, Seen, asked, replayed_rows
+from eddyline.model.losses import Pool, Seen, asked
 from eddyline.model.model import Model
+from eddyline.model.remembered import replayed_rows
 from eddyline.replay.backtest import BacktestSettings, backtest
 from eddyline.replay.contender import Progress, Question, WarmUp
 from eddyline.replay.metrics import SINCE_DRIFT

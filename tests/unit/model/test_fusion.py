@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eddyline.model.dense import DENSE
+from eddyline.model.dense import DENSE, SCORED
 from eddyline.model.evidence import CONTEXT, SPARSE
 from eddyline.model.fusion import (
     PRIOR_ARRIVALS,
@@ -123,7 +123,7 @@ def test_ratios_stay_finite() -> None:
 
 @torch.no_grad()
 def test_the_residual_starts_at_nothing() -> None:
-    assert Residual()(torch.randn(5, len(SPARSE))).tolist() == [0.0] * 5
+    assert Residual()(torch.randn(5, len(SPARSE)), torch.randn(5, len(SCORED))).tolist() == [0.0] * 5
 
 
 def test_every_weight_of_the_interest_can_learn(ring: Tensor) -> None:

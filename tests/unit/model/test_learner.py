@@ -112,10 +112,32 @@ def test_a_snapshot_does_not_learn_on(learner: Learner, model: Model, stream: tu
     assert learner.losses(batches[2], counts, snapshot) == loss != learner.losses(batches[2], counts)
 
 
-def test_what_would_be_published_of_the_head_is_its_running_average(
-    learner: Learner, model: Model, stream: tuple[Counts, list[Batch]]
+def test_the_head_alone_learns_again_from_old_examples(
+    shape: StateShape, model: Model, stream: tuple[Counts, list[Batch]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts, batches = stream
+    once, again = (Learner(SETTINGS, shape, 6, model) for _ in range(2))
+    for batch in batches[1:5]:
+        again.learn(batch, counts)
+    monkeypatch.setattr("eddyline.model.learner._HEAD_STEPS", 0)
+    for batch in batches[1:5]:
+        once.learn(batch, counts)
+    assert not torch.equal(once.network.gate.prior, again.network.gate.prior)
+    assert not torch.equal(once.network.residual.out.weight, again.network.residual.out.weight)
+    # of the rest only the first step is the same: from then on the gate weighs the neural score differently
+    once, again = (Learner(SETTINGS, shape, 6, model) for _ in range(2))
+    once.learn(batches[1], counts)
+    monkeypatch.undo()
+    again.learn(batches[1], counts)
+    assert torch.equal(once.items.vector, again.items.vector)
+    assert torch.equal(once.network.fusion.out.weight, again.network.fusion.out.weight)
+
+
+def test_what_would_be_published_of_the_head_is_its_running_average(
+    shape: StateShape, model: Model, stream: tuple[Counts, list[Batch]]
+) -> None:
+    counts, batches = stream
+    learner = Learner(SETTINGS.model_copy(update={"replayed": 0}), shape, 6, model)  # one step of the head at a time
     average = [parameter.clone() for parameter in model.network.head]
     for step, batch in enumerate(batches[1:13], 1):
         learner.learn(batch, counts)

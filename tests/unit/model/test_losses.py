@@ -15,17 +15,19 @@ from eddyline.model.counts import Counts
 from eddyline.model.engine import Engine, EngineSettings
 from eddyline.model.fusion import SHARPNESS
 from eddyline.model.losses import (
+    Own,
     Pool,
     asked,
     joined,
     make_pool,
     mean_loss,
     neural_loss,
-    replayed_rows,
+    own_scores,
     score_loss,
     side_by_side,
 )
 from eddyline.model.model import Model
+from eddyline.model.remembered import listed_loss, remember, replayed_rows
 from eddyline.replay.runner import Runner
 from eddyline.state.examples import Examples
 from eddyline.state.records import Click
@@ -109,7 +111,8 @@ def loss_of(model: Model, runner: Runner, messages: list[Examples]) -> float:
     pool = make_pool(served, served.seen, len(runner.counts), 0, RANDOM)
     table = pool.table(model.items)
     users = asked(model.network, served.seen, pool, table)
-    return float(score_loss(model.network, served, pool, users, table).mean())
+    own = own_scores(model.network, served, pool, users, table)
+    return float(score_loss(model.network, served, own, pool, users, table).mean())
 
 
 def by_hand(model: Model, examples: Examples, target: np.ndarray) -> float:
@@ -132,7 +135,9 @@ def by_hand(model: Model, examples: Examples, target: np.ndarray) -> float:
         mixed = mixture.mixed(torch.from_numpy(dense))
         z = gate.neural[b] * n + torch.from_numpy(dense) @ gate.dense[b, :-1] + gate.mixture[b] * mixed
         evidence = torch.from_numpy(examples.evidence[own].astype(np.float32))
-        z[: len(evidence)] += evidence @ gate.sparse[b] + model.network.residual(evidence)
+        z[: len(evidence)] += evidence @ gate.sparse[b] + model.network.residual(
+            evidence, torch.cat([torch.from_numpy(dense), mixed[:, None]], 1)[: len(evidence)]
+        )
         z[: len(evidence)] += gate.mixture[b] * mixture.lift(evidence, gate.log_ratios[b], mixed[: len(evidence)])
         z[len(evidence) :] += torch.from_numpy(examples.pool_log_odds[there])
         entropy = -float(torch.log_softmax(z, 0)[rows.tolist().index(target[b])])
@@ -165,7 +170,9 @@ def test_each_example_is_told_apart_from_what_was_there_at_its_moment(
     assert served is not None
     pool = make_pool(served, served.seen, len(counts), 0, RANDOM)
     table = pool.table(model.items)
-    each = score_loss(model.network, served, pool, asked(model.network, served.seen, pool, table), table)
+    users = asked(model.network, served.seen, pool, table)
+    own = own_scores(model.network, served, pool, users, table)
+    each = score_loss(model.network, served, own, pool, users, table)
     learned = np.flatnonzero(examples.rank > 0)
     assert len(each) == len(learned)
     for loss, b in zip(each.tolist(), learned.tolist(), strict=True):
@@ -216,18 +223,60 @@ def test_replayed_rows_score_like_the_examples_they_came_from(
 ) -> None:
     served = side_by_side(batch, runner.counts, model.encoder_id)
     assert served is not None
-    rows = ReplayBuffer(BufferSettings(), shape, 6).new_rows(len(served.seen.target))
-    for name in ("user", "target", "history"):
-        rows[name] = getattr(served.seen, name)
-    for name in ("h", "ring", "ring_length"):
-        rows[name] = getattr(served.seen, name).numpy()
+    buffer = ReplayBuffer(BufferSettings(), shape, 6)
+    remember(buffer, served)
     pool = make_pool(served, served.seen, len(runner.counts), 0, RANDOM)
     table = pool.table(model.items)
     losses = [
         neural_loss(asked(model.network, seen, pool, table), seen, pool, table)
-        for seen in (served.seen, replayed_rows(rows))
+        for seen in (served.seen, replayed_rows(buffer.rows))
     ]
     torch.testing.assert_close(losses[0], losses[1])
+    assert listed_loss(model.network, buffer.rows) is None  # without their candidates there is nothing to tell apart
+
+
+@torch.no_grad()
+def test_the_head_learns_again_from_scores_as_they_were(
+    runner: Runner, model: Model, batch: list[Examples], shape: StateShape
+) -> None:
+    served = side_by_side(batch, runner.counts, model.encoder_id)
+    assert served is not None
+    pool = make_pool(served, served.seen, len(runner.counts), 0, RANDOM)
+    table = pool.table(model.items)
+    own = own_scores(model.network, served, pool, asked(model.network, served.seen, pool, table), table)
+    buffer = ReplayBuffer(BufferSettings(), shape, 6)
+    remember(buffer, served, own)
+    clicked = torch.from_numpy(served.candidate == served.seen.target[:, None])
+    assert clicked.any(1).sum() > 10
+    entropy = -torch.log_softmax(own.score, 1).masked_fill(~clicked, 0.0).sum(1)
+    model.items.vector.zero_()  # what the neural score has become since does not matter
+    found = listed_loss(model.network, buffer.rows)
+    assert found is not None
+    assert float(found) == pytest.approx(float((20 / (20 + served.rank) * entropy).mean()), rel=1e-2)  # half precision
+
+
+@torch.no_grad()
+def test_the_best_candidates_and_the_clicked_one_are_kept(
+    runner: Runner, model: Model, batch: list[Examples], shape: StateShape
+) -> None:
+    served = side_by_side(batch, runner.counts, model.encoder_id)
+    assert served is not None
+    buffer = ReplayBuffer(BufferSettings(), shape, 6)
+    places = buffer.new_rows(0)["candidate"].shape[1]
+    wide = served._replace(  # more candidates than there are places
+        candidate=np.arange(100, 100 + 2 * places, dtype=np.int32)[None].repeat(40, 0),
+        evidence=torch.rand(40, 2 * places, served.evidence.shape[2]),
+        dense=torch.rand(40, 2 * places, served.dense.shape[2]),
+    )
+    wide.candidate[:, 3] = served.seen.target
+    score = torch.arange(2.0 * places).expand(40, -1)
+    own = Own(model.network.gate(served.context), score / 10, score)
+    remember(buffer, wide, own)
+    want = [served.seen.target[7], *range(100 + 2 * places - 1, 100 + places, -1)]
+    assert buffer.rows["candidate"][7].tolist() == want
+    assert buffer.rows["neural"][7, :2].tolist() == pytest.approx([0.3, (2 * places - 1) / 10], rel=1e-2)
+    assert np.array_equal(buffer.rows["evidence"][7, 0], wide.evidence[7, 3].half().numpy())
+    assert np.array_equal(buffer.rows["dense"][7, 1], wide.dense[7, -1].half().numpy())
 
 
 def test_the_neural_loss_is_a_cross_entropy_over_the_pool(runner: Runner, model: Model, batch: list[Examples]) -> None:

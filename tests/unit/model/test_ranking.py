@@ -58,6 +58,7 @@ def by_the_formula(scene: Scene) -> list[np.ndarray]:
     found = scene.candidates(counts, states, scene.now_ms, SETTINGS.candidates, SETTINGS.long_term_items)
     dense = torch.from_numpy(scene.dense_evidence(counts).T[:, : len(DENSE)])
     mixed = network.mixture.mixed(dense)
+    of_all = torch.cat([dense, mixed[:, None]], 1)
     scores = []
     for u in range(len(states)):
         h = torch.from_numpy(states["h"][u : u + 1].copy())
@@ -73,7 +74,8 @@ def by_the_formula(scene: Scene) -> list[np.ndarray]:
         for n in range(found.start[u], found.start[u + 1]):
             evidence = torch.from_numpy(found.evidence[n])
             lift = network.mixture.lift(evidence, gate.log_ratios[0], mixed[found.item[n]])
-            z[found.item[n]] += gate.sparse[0] @ evidence + network.residual(evidence) + gate.mixture[0] * lift
+            z[found.item[n]] += gate.sparse[0] @ evidence + gate.mixture[0] * lift
+            z[found.item[n]] += network.residual(evidence, of_all[found.item[n]])
         scores.append(z.numpy())
     return scores
 

@@ -12,7 +12,7 @@ from eddyline.model.dense import DENSE
 from eddyline.model.losses import drawn_odds
 from eddyline.model.model import Model
 from eddyline.model.ranking import Judged, View
-from eddyline.model.scores import take_each, top
+from eddyline.model.scores import top
 from eddyline.state.evidence import Evidence
 from eddyline.state.examples import Examples
 from eddyline.state.user_state import UserStates
@@ -60,9 +60,7 @@ def make_examples(
     found = view.candidates
     chosen = np.concatenate([[0], np.cumsum(judged.chosen)])[found.start]  # where each user's chosen candidates begin
     candidate, sparse = found.item[judged.chosen], _half(found.evidence[judged.chosen])
-    dense = np.empty((len(candidate), len(DENSE)), np.float32)
-    take_each(view.dense, np.repeat(view.moment, np.diff(chosen)), candidate, dense)
-    dense_half = _half(dense)
+    dense = _half(view.candidate_dense[judged.chosen, : len(DENSE)])
     messages = []
     for begin in range(0, len(before), settings.batch):
         end = min(len(before), begin + settings.batch)
@@ -94,7 +92,7 @@ def make_examples(
                 start=(chosen[begin : end + 1] - chosen[begin]).astype(np.int32),
                 candidate=candidate[logged],
                 evidence=sparse[logged],
-                dense=dense_half[logged],
+                dense=dense[logged],
                 moment=(view.moment[part] - first).astype(np.uint8),
                 known=view.known[first : last + 1].astype(np.int32),
                 pool=pool,

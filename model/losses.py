@@ -182,7 +182,7 @@ def _taken(logged: npt.NDArray[Any], place: npt.NDArray[np.int64]) -> npt.NDArra
 def to_tensor(array: npt.NDArray[Any]) -> Tensor:
     """In single precision."""
     # what came off the wire is read-only, which torch warns of and would not honour
-    return torch.from_numpy(array if array.flags.writeable else array.copy()).float()
+    return torch.from_numpy(np.require(array, requirements=("C", "W"))).float()
 
 
 def joined(one: Seen, other: Seen) -> Seen:

@@ -93,6 +93,7 @@ class View(NamedTuple):
         candidates: sparse evidence.
         interest: F(u), (V, D).
         gate: weights of the sources.
+        candidate_dense: dense evidence of each candidate at its user's moment, (n, len(SCORED)).
         sparse: what each candidate has in its score beyond other items, (n,).
         pattern: the part of it that is the residual, (n,).
         moment: of each user, (V,).
@@ -106,6 +107,7 @@ class View(NamedTuple):
     candidates: Candidates
     interest: Tensor
     gate: GateWeights
+    candidate_dense: npt.NDArray[np.float32]
     sparse: Tensor
     pattern: Tensor
     moment: npt.NDArray[np.int64]
@@ -161,9 +163,9 @@ class Ranking:
         interest = network.interest(h, ring, length, mean, last)
         gate = network.gate(torch.from_numpy(found.context))
         evidence = torch.from_numpy(found.evidence)
-        of_each = np.empty((len(found.item), len(SCORED)), np.float32)
-        take_each(dense, np.repeat(asked.moment, np.diff(found.start)), found.item, of_each)
-        pattern = network.residual(evidence, torch.from_numpy(of_each))
+        candidate_dense = np.empty((len(found.item), len(SCORED)), np.float32)
+        take_each(dense, np.repeat(asked.moment, np.diff(found.start)), found.item, candidate_dense)
+        pattern = network.residual(evidence, torch.from_numpy(candidate_dense))
         sparse = pattern.clone()
         weigh(found.start, found.evidence, np.ascontiguousarray(gate.sparse.numpy()), sparse.numpy())
         mixture, ratios = np.ascontiguousarray(gate.mixture.numpy()), network.mixture.ratios(gate.log_ratios)
@@ -171,7 +173,9 @@ class Ranking:
         neural = gate.neural.unsqueeze(1)
         rows = torch.cat([neural * interest, neural], 1)
         known = moments.known
-        return View(counts, found, interest, gate, sparse, pattern, asked.moment, known, dense, table, rows)
+        return View(
+            counts, found, interest, gate, candidate_dense, sparse, pattern, asked.moment, known, dense, table, rows
+        )
 
     def _fill(self, count: int) -> Tensor:
         """The table of the first `count` items; a row is written once, when the catalogue first has its item."""

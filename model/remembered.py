@@ -53,8 +53,8 @@ def remember(buffer: ReplayBuffer, served: Served, own: Own | None = None) -> No
 def replayed_rows(old: npt.NDArray[np.void]) -> Seen:
     """What the neural part saw before old clicks."""
     return Seen(
-        old["user"], old["target"], torch.ones(len(old)), to_tensor(np.ascontiguousarray(old["h"])),
-        to_tensor(np.ascontiguousarray(old["ring"])), to_tensor(old["ring_length"]).long(), old["history"],
+        old["user"], old["target"], torch.ones(len(old)), to_tensor(old["h"]),
+        to_tensor(old["ring"]), to_tensor(old["ring_length"]).long(), old["history"],
     )  # fmt: skip
 
 
@@ -68,8 +68,8 @@ def listed_loss(network: Network, old: npt.NDArray[np.void]) -> Tensor | None:
     if not len(kept):
         return None
     rows = old[kept]
-    neural, evidence, dense = (to_tensor(np.ascontiguousarray(rows[name])) for name in ("neural", "evidence", "dense"))
-    gate = network.gate(to_tensor(np.ascontiguousarray(rows["context"])))
+    neural, evidence, dense = (to_tensor(rows[name]) for name in ("neural", "evidence", "dense"))
+    gate = network.gate(to_tensor(rows["context"]))
     z = candidate_scores(network, gate, neural, evidence, dense, rows["candidate"])
     each = nn.functional.cross_entropy(z, torch.from_numpy(clicked[kept].argmax(1)), reduction="none")
-    return (rank_weight(to_tensor(np.ascontiguousarray(rows["rank"]))) * each).sum() / len(old)
+    return (rank_weight(to_tensor(rows["rank"])) * each).sum() / len(old)

@@ -203,7 +203,7 @@ def take_each(
     row: npt.NDArray[np.int32],
     out: npt.NDArray[np.float32],
 ) -> None:
-    """The dense evidence (M, …, I) of each of the rows (n,) at its own moment (n,), the first E of it (n, E)."""
+    """The dense evidence (M, E, I) of each of the rows (n,) at its own moment (n,), (n, E)."""
     for n in range(len(row)):
         for k in range(out.shape[1]):
             out[n, k] = dense[moment[n], k, row[n]]

@@ -221,25 +221,28 @@ class Learner:
         return Losses(score.item(), neural.item(), replayed.item())
 
     def _learn_head_again(self) -> None:
-        """Steps of the head alone on old examples."""
+        """Steps of the head alone on old examples. None is a newcomer's: what weighs theirs stays as it is."""
+        newcomer = self.network.gate.newcomer
         for _ in range(_HEAD_STEPS):
             loss = listed_loss(self.network, self.buffer.sample(self.settings.replayed))
             if loss is not None:
                 self.optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
+                newcomer.grad = None  # Adam would go on along its last steps
                 self.optimiser.step()
-                self._average()
+                self._average(but=newcomer)
 
     def _replayed(self, each: Tensor, users: Tensor, old: npt.NDArray[np.void], pool: Pool, table: Tensor) -> Tensor:
         """What is to be lost on the replayed examples: the mean of each one's cross-entropy."""
         return each.mean()
 
-    def _average(self) -> None:
-        """Take the head's weights of now into the running average, which the first steps share evenly."""
+    def _average(self, but: Tensor | None = None) -> None:
+        """Take the head's weights of now, but for one, into the running average, which the first steps share evenly."""
         self._steps += 1
         with torch.no_grad():
             for averaged, parameter in zip(self._averaged, self.network.head, strict=True):
-                averaged.lerp_(parameter, max(_AVERAGING, 1 / self._steps))
+                if parameter is not but:
+                    averaged.lerp_(parameter, max(_AVERAGING, 1 / self._steps))
 
     def _update_rows(self, rows: npt.NDArray[np.int64], table: Tensor) -> None:
         """Row-wise Adagrad (one step size per row, another for its bias), then back inside the unit ball."""

@@ -12,6 +12,7 @@ import torch
 
 from eddyline.model.buffer import BufferSettings
 from eddyline.model.counts import Counts
+from eddyline.model.evidence import CONTEXT
 from eddyline.model.learner import Learner, LearnerSettings
 from eddyline.model.model import Model
 from eddyline.model.short_term import Encoder
@@ -131,6 +132,23 @@ def test_the_head_alone_learns_again_from_old_examples(
     again.learn(batches[1], counts)
     assert torch.equal(once.items.vector, again.items.vector)
     assert torch.equal(once.network.fusion.out.weight, again.network.fusion.out.weight)
+
+
+def test_old_examples_leave_the_weights_of_newcomers_alone(
+    shape: StateShape, model: Model, stream: tuple[Counts, list[Batch]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, batches = stream
+    once, again = (Learner(SETTINGS, shape, 6, model) for _ in range(2))
+    newcomer = np.eye(len(CONTEXT), dtype=np.float32)[[CONTEXT.index("newcomer")]]
+    first = [replace(one, context=np.repeat(newcomer, len(one), 0)) for one in batches[1]] + [*batches[2]]
+    for batch in (first, batches[3], batches[4]):
+        again.learn(batch, counts)
+    monkeypatch.setattr("eddyline.model.learner._HEAD_STEPS", 0)
+    for batch in (first, batches[3], batches[4]):
+        once.learn(batch, counts)
+    assert not torch.equal(again.network.gate.prior, once.network.gate.prior)
+    assert not torch.equal(again.network.gate.newcomer, model.network.gate.newcomer)
+    assert torch.equal(again.network.gate.newcomer, once.network.gate.newcomer)
 
 
 def test_what_would_be_published_of_the_head_is_its_running_average(

@@ -91,14 +91,14 @@ class ReplayBuffer:
         self.offered += len(rows) - len(late)
         place = self._random.integers(0, self.offered + 1 + np.arange(len(late)))
         self.offered += len(late)
-        for n in np.flatnonzero(place < self.capacity).tolist():
-            self._room[place[n]] = late[n]
+        taken = np.flatnonzero(place < self.capacity)
+        self._room[place[taken]] = late[taken]  # of several for one place the last stays
 
     def sample(self, count: int) -> npt.NDArray[np.void]:
         """`count` examples drawn with replacement; none while the buffer is empty."""
         if not self._count:
             return self.rows
-        return self._room[self._random.integers(0, self._count, count)]
+        return self._room.take(self._random.integers(0, self._count, count))
 
     def forget(self, users: npt.NDArray[np.uint64]) -> int:
         """Erase the examples of the users (hashes); returns how many there were."""

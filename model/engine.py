@@ -197,25 +197,27 @@ class Engine:
         states = states.copy()
         if self._model.encoder:
             self._model.encoder.refresh(states)
-        before = states[clicks.user]
-        then = before.copy() if after else before[:0]
+        before = np.empty(len(clicks), states.dtype)
+        then = np.empty(len(clicks) if after else 0, states.dtype)
         applied = np.zeros(len(clicks), np.bool_)
         for chosen in _waves(clicks.user):
             users = clicks.user[chosen]
-            old = states[users]
-            new = (old["partition"] != clicks.partition[chosen]) | (old["offset"] < clicks.offset[chosen])
-            fresh, advancing = chosen[new], old[new]
+            partition, offset = states["partition"][users], states["offset"][users]
+            new = (partition != clicks.partition[chosen]) | (offset < clicks.offset[chosen])
+            fresh, advancing = chosen[new], states.take(users[new])
             before[fresh] = advancing
             applied[fresh] = True
-            states[users[new]] = self._advance(advancing, clicks, fresh)
+            self._advance(advancing, clicks, fresh)
+            states[users[new]] = advancing
             if after:
-                then[chosen] = states[users]
+                then[chosen] = states.take(users)
         fresh = np.flatnonzero(applied)
         end = np.searchsorted(fresh, ends)
         target, known, first = _targets(clicks.item[fresh], counts, end)
         new_ids = [clicks.item_ids[b] for b in fresh[first].tolist()]
-        evidence = self._evidence(clicks, fresh, before[fresh], new_ids)
-        return Advance(states, before[fresh], then, fresh, target, Moments(known, end, evidence))
+        before = before.take(fresh)
+        evidence = self._evidence(clicks, fresh, before, new_ids)
+        return Advance(states, before, then, fresh, target, Moments(known, end, evidence))
 
     def recommend(self, states: UserStates, now_ms: int, counts: Counts) -> Lists:
         """The lists of users at `now_ms` without a click, for a refresh or an answer on demand."""
@@ -225,24 +227,24 @@ class Engine:
         view = self._ranking.view(states, np.full(len(states), now_ms, np.int64), counts)
         return self._ranking.lists(view)
 
-    def _advance(self, states: UserStates, clicks: Clicks, chosen: npt.NDArray[np.int64]) -> UserStates:
-        """The states after one click each."""
-        after = states.copy()
-        after["session_length"] = 1 + _in_session(states, clicks, chosen)
-        after["session"] = clicks.session[chosen]
+    def _advance(self, states: UserStates, clicks: Clicks, chosen: npt.NDArray[np.int64]) -> None:
+        """Advance the states, in place, by one click each."""
+        states["session_length"] = 1 + _in_session(states, clicks, chosen)
+        states["session"] = clicks.session[chosen]
         if self._model.encoder:
-            self._model.encoder.advance(after, clicks.item[chosen])
+            self._model.encoder.advance(states, clicks.item[chosen])
         H = states["item"].shape[1]
-        full = states["history_length"] == H
+        length = states["history_length"]
+        full, at = np.flatnonzero(length == H), np.minimum(length, H - 1)
         for name, value in (("item", clicks.item), ("ts_ms", clicks.ts_ms)):
-            column = after[name]
-            column[full, :-1] = column[full, 1:]
-            column[np.arange(len(after)), np.minimum(states["history_length"], H - 1)] = value[chosen]
-        after["history_length"] = np.minimum(states["history_length"] + 1, H)
-        after["clicks"] += 1
-        after["partition"] = clicks.partition[chosen]
-        after["offset"] = clicks.offset[chosen]
-        return after
+            column = states[name]
+            if len(full):
+                column[full, :-1] = column[full, 1:]
+            column[np.arange(len(states)), at] = value[chosen]
+        states["history_length"] = at + 1
+        states["clicks"] += 1
+        states["partition"] = clicks.partition[chosen]
+        states["offset"] = clicks.offset[chosen]
 
     def _evidence(
         self, clicks: Clicks, fresh: npt.NDArray[np.int64], before: UserStates, new_ids: Sequence[str]

@@ -38,7 +38,9 @@ class ItemEmbeddings:
         self.vector = vector
         self.bias = bias
         self.trained = len(vector)
-        self._unit = (vector, torch.zeros(0))
+        self._unit = torch.zeros(1, vector.shape[1])
+        self._unit_of = vector
+        self._filled = 0
 
     def __len__(self) -> int:
         return len(self.vector)
@@ -49,7 +51,10 @@ class ItemEmbeddings:
         if new <= old:
             return
         mean = float(self.bias[: self.trained].mean()) if self.trained else 0.0
-        self.vector = torch.cat([self.vector, torch.zeros(new - old, self.vector.shape[1])])
+        grown = torch.cat([self.vector, torch.zeros(new - old, self.vector.shape[1])])
+        if self._unit_of is self.vector:
+            self._unit_of = grown
+        self.vector = grown
         self.bias = torch.cat([self.bias, torch.zeros(new - old)])
         self.imprint(np.arange(old, new), counts, mean)
 
@@ -71,19 +76,23 @@ class ItemEmbeddings:
         Returns:
             mean (B, D), newest (B, D); zero where the history is empty.
         """
-        unit = self._unit_rows()
-        none = len(unit) - 1
-        rows = torch.where(history >= 0, history, none)  # (B, L)
-        total = nn.functional.embedding_bag(rows, unit, mode="sum", padding_idx=none)
-        return total / (rows < none).sum(1, keepdim=True).clamp(min=1), unit[rows[:, 0]]
+        unit, rows = self._unit_rows(), history + 1  # (B, L)
+        total = nn.functional.embedding_bag(rows, unit, mode="sum", padding_idx=0)
+        return total / (rows > 0).sum(1, keepdim=True).clamp(min=1), unit[rows[:, 0]]
 
     def _unit_rows(self) -> Tensor:
-        """The rows at unit length and one of zeros, (I + 1, D); made again when `vector` is replaced."""
-        made_of, rows = self._unit
-        if made_of is not self.vector or not len(rows):
-            rows = nn.functional.pad(nn.functional.normalize(self.vector, dim=-1), (0, 0, 0, 1))
-            self._unit = (self.vector, rows)
-        return rows
+        """Zeros, then the rows at unit length, (I + 1, D); only new ones are made, until `vector` is replaced."""
+        count = len(self.vector)
+        if self._unit_of is not self.vector:
+            self._unit, self._unit_of, self._filled = self._unit[:1], self.vector, 0
+        if count >= len(self._unit):
+            unit = torch.zeros(1 + count + count // 8, self.vector.shape[1])
+            unit[: 1 + self._filled] = self._unit[: 1 + self._filled]
+            self._unit = unit
+        if count > self._filled:
+            self._unit[1 + self._filled : 1 + count] = nn.functional.normalize(self.vector[self._filled :], dim=-1)
+            self._filled = count
+        return self._unit[: 1 + count]
 
 
 def history_mean(vector: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:

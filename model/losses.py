@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from eddyline.model.counts import Counts
 from eddyline.model.fusion import SHARPNESS, GateWeights, Network
+from eddyline.model.gradients import pool_cross_entropy, row_products
 from eddyline.model.long_term import ItemEmbeddings, history_mean
 from eddyline.state.examples import Examples
 
@@ -240,17 +241,14 @@ def asked(network: Network, seen: Seen, pool: Pool, table: Tensor) -> Tensor:
 def neural_loss(users: Tensor, seen: Seen, pool: Pool, table: Tensor) -> Tensor:
     """Cross-entropy of n over the pool of each of the examples, (B,)."""
     rows = nn.functional.embedding(pool.at(pool.items), table)
-    logits = torch.addmm(pool.odds, users, rows.T)
-    target = torch.from_numpy(np.searchsorted(pool.items, seen.target))
-    return nn.functional.cross_entropy(logits, target, reduction="none")
+    return pool_cross_entropy(users, rows, pool.odds, torch.from_numpy(np.searchsorted(pool.items, seen.target)))
 
 
 def own_scores(network: Network, new: Served, pool: Pool, users: Tensor, table: Tensor) -> Own:
     """What the examples' own candidates score."""
     gate = network.gate(new.context)
     at = pool.at(np.maximum(new.candidate, 0)).clamp(min=0)  # (B, C)
-    # of several ways to take rows and multiply them, this is the fastest there and back
-    neural = (nn.functional.embedding(at, table) * users.unsqueeze(1)).sum(2)
+    neural = row_products(users, table, at)
     return Own(gate, neural, candidate_scores(network, gate, neural, new.evidence, new.dense, new.candidate))
 
 
@@ -310,11 +308,12 @@ def score_loss(network: Network, new: Served, own: Own, pool: Pool, users: Tenso
 
 def _dense_part(network: Network, weight: Tensor, message: Message) -> Tensor:
     """What the dense evidence adds to each score, −∞ where an item was not there yet, (B, P)."""
-    mixed = network.mixture.mixed(message.dense.transpose(1, 2)).unsqueeze(1)  # (M, 1, P)
-    dense = torch.cat([message.dense, mixed], 1)
+    mixed = network.mixture.mixed(message.dense.transpose(1, 2))  # (M, P)
     if len(message.known) == 1:
-        return weight @ dense[0]
-    part = torch.bmm(weight.unsqueeze(1), dense[message.moment]).squeeze(1)
+        return weight @ torch.cat([message.dense[0], mixed])
+    # apart: what nothing is learned of needs no gradient, which would be filled and gathered for all of it
+    part = torch.bmm(weight[:, None, :-1], message.dense.index_select(0, message.moment)).squeeze(1)
+    part = part + weight[:, -1:] * mixed.index_select(0, message.moment)
     later = torch.from_numpy(message.rows) >= message.known[message.moment].unsqueeze(1)
     return part.masked_fill(later, -torch.inf)
 

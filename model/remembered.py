@@ -67,7 +67,7 @@ def listed_loss(network: Network, old: npt.NDArray[np.void]) -> Tensor | None:
     kept = np.flatnonzero(clicked.any(1))
     if not len(kept):
         return None
-    rows = old[kept]
+    rows = old.take(kept)
     neural, evidence, dense = (to_tensor(rows[name]) for name in ("neural", "evidence", "dense"))
     gate = network.gate(to_tensor(rows["context"]))
     z = candidate_scores(network, gate, neural, evidence, dense, rows["candidate"])

@@ -113,7 +113,7 @@ class RowTable:
     def at(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """These rows, which exist from then on."""
         self._reach(rows)
-        return self.rows[rows]
+        return self.rows.take(rows, 0)
 
     def put(self, rows: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> None:
         """Write these rows."""

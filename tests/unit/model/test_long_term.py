@@ -55,6 +55,10 @@ def test_growing_at_once_or_bit_by_bit_is_the_same(
     for n, one in enumerate(clicks):
         counts.fold(make_evidence([one], n))
         items.grow(counts)
+        items.history_mean(torch.tensor([[n, -1]]))
+    history = torch.tensor([[3, 2, 1, 0], [0, -1, -1, -1]])
+    for mean, other in zip(items.history_mean(history), at_once.history_mean(history), strict=True):
+        assert torch.equal(mean, other)
     assert torch.equal(items.vector, at_once.vector)
     assert torch.equal(items.bias, at_once.bias)
 

@@ -25,7 +25,7 @@ from eddyline.model.counts import CountsSettings
 from eddyline.model.dense import SCORED
 from eddyline.model.engine import EngineSettings
 from eddyline.replay.contender import Answers, BlockContender, Contender, TickContender, WarmUp, joined
-from eddyline.replay.metrics import Groups, Scores, SinceDrift, compare
+from eddyline.replay.metrics import DIVISIONS, Groups, Scores, SinceDrift, compare
 from eddyline.replay.outline import BacktestSettings, Outline, Source, outline
 from eddyline.replay.ticks import MOST, Block, Stream, blocks
 from eddyline.state.records import Click
@@ -258,7 +258,7 @@ class _Run:
         }
 
     def figures(self) -> dict[str, Any]:
-        """The figures of every model, and each beside every other."""
+        """The figures of every model, and each beside every other; of the first also within each group."""
         metrics = [f"{piece}@{self._settings.k[-1]}" for piece in ("ndcg", "recall")]
         return {
             entry.contender.name: {
@@ -275,8 +275,25 @@ class _Run:
                     for other in self._entries
                     if other is not entry
                 },
+                **({"against_by": self._within(entry, metrics[0])} if entry is self._entries[0] else {}),
             }
             for entry in self._entries
+        }
+
+    def _within(self, entry: _Entry, metric: str) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+        """The model beside every other on the clicks of each group of each division."""
+        return {
+            division: {
+                group: {
+                    other.contender.name: compare(
+                        entry.scores, other.scores, metric, self._settings.seed, division, group
+                    )
+                    for other in self._entries
+                    if other is not entry
+                }
+                for group in groups
+            }
+            for division, groups in DIVISIONS.items()
         }
 
     def _windowed(self, figures: dict[str, Any]) -> dict[str, Any]:

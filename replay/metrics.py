@@ -12,6 +12,7 @@ bucket, so clicks of the same user stay together).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from eddyline.model.ranking import PARTS
 from eddyline.replay.contender import Answers
 from eddyline.replay.ticks import Block
 
-__all__ = ["ACTIVITY", "ITEM_AGE", "SINCE_DRIFT", "Groups", "Scores", "SinceDrift", "compare", "gains"]
+__all__ = ["ACTIVITY", "DIVISIONS", "ITEM_AGE", "SINCE_DRIFT", "Groups", "Scores", "SinceDrift", "compare", "gains"]
 
 BUCKETS = 1000
 DRAWS = 2000
@@ -128,7 +129,7 @@ class Scores:
         width = len(_PIECES) * len(ks)
         self._by_window = _Sums(windows, width)
         self._by_bucket = _Sums(BUCKETS, width)
-        self._by = {name: _Sums(len(groups), width) for name, groups in DIVISIONS.items()}
+        self._by = {name: _Sums(BUCKETS * len(groups), width) for name, groups in DIVISIONS.items()}
         self._published = _Sums(1, width)
         self._loss = np.zeros(2)
         self._sources = np.zeros(len(PARTS))
@@ -142,7 +143,8 @@ class Scores:
         self._by_window.add(groups.window[scored], values)
         self._by_bucket.add(groups.bucket[scored], values)
         for name, sums in self._by.items():
-            sums.add(groups.by[name][scored], values)
+            group = groups.by[name][scored]
+            sums.add(np.where(group >= 0, group * BUCKETS + groups.bucket[scored], -1), values)
         if answers.published is not None:
             published = np.concatenate([gains(answers.published[scored], k) for k in self.ks], axis=1)
             self._published.add(np.zeros(len(published), np.int64), published)
@@ -188,7 +190,7 @@ class Scores:
             "sources": dict(zip(PARTS, (self._sources / size).tolist(), strict=True)) if size else None,
             "windows": self._rows(self._by_window),
             "by": {
-                name: dict(zip(groups, self._rows(self._by[name]), strict=True))
+                name: dict(zip(groups, self._rows(self._by[name].joined(BUCKETS)), strict=True))
                 for name, groups in DIVISIONS.items()
                 if self._by[name].clicks.any()
             },
@@ -204,10 +206,16 @@ class Scores:
         names = [f"{piece}@{k}" for k in self.ks for piece in _PIECES]
         return dict(zip(names, values.tolist(), strict=True))
 
-    def buckets(self, metric: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Sums of a metric and clicks, by bucket of users."""
+    def buckets(
+        self, metric: str, division: str | None = None, group: str = ""
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Sums of a metric and clicks, by bucket of users; of all clicks, or of a division's group."""
         names = [f"{piece}@{k}" for k in self.ks for piece in _PIECES]
-        return self._by_bucket.values[:, names.index(metric)], self._by_bucket.clicks
+        sums, begin = self._by_bucket, 0
+        if division is not None:
+            sums, begin = self._by[division], BUCKETS * DIVISIONS[division].index(group)
+        part = slice(begin, begin + BUCKETS)
+        return sums.values[part, names.index(metric)], sums.clicks[part]
 
 
 class _Sums:
@@ -228,16 +236,38 @@ class _Sums:
         mean: npt.NDArray[np.float64] = self.values.sum(0) / max(1.0, float(self.clicks.sum()))
         return mean
 
+    def joined(self, groups: int) -> _Sums:
+        """Each `groups` of them that are side by side, as one."""
+        joined = _Sums(len(self.clicks) // groups, self.values.shape[1])
+        joined.values = self.values.reshape(-1, groups, self.values.shape[1]).sum(1)
+        joined.clicks = self.clicks.reshape(-1, groups).sum(1)
+        return joined
 
-def compare(one: Scores, other: Scores, metric: str, seed: int = 0) -> dict[str, float]:
-    """Ratio of a metric, one ÷ other, with the 95 % interval of the paired bootstrap over buckets of users."""
-    a, clicks = one.buckets(metric)
-    b, _ = other.buckets(metric)
+
+@lru_cache(4)
+def _draws(buckets: int, seed: int) -> npt.NDArray[np.float64]:
+    """How often each bucket is drawn in each sample of the bootstrap, (DRAWS, buckets)."""
+    random = np.random.default_rng(seed)
+    return random.multinomial(buckets, np.full(buckets, 1 / buckets), DRAWS).astype(np.float64)
+
+
+def compare(
+    one: Scores, other: Scores, metric: str, seed: int = 0, division: str | None = None, group: str = ""
+) -> dict[str, float]:
+    """Ratio of a metric, one ÷ other, with the 95 % interval of the paired bootstrap over buckets of users.
+
+    Args:
+        one, other: the figures of two models on the same clicks.
+        metric: such as `ndcg@20`.
+        seed: of the bootstrap.
+        division, group: of which clicks, such as `activity` and `0`; None: all.
+    """
+    a, clicks = one.buckets(metric, division, group)
+    b, _ = other.buckets(metric, division, group)
     used = np.flatnonzero(clicks)
     if not len(used) or b.sum() <= 0:
         return {"ratio": float("nan"), "low": float("nan"), "high": float("nan")}
-    random = np.random.default_rng(seed)
-    times = random.multinomial(len(used), np.full(len(used), 1 / len(used)), DRAWS)
+    times = _draws(len(used), seed)
     ratios = (times @ a[used]) / np.maximum(times @ b[used], 1e-12)
     low, high = np.percentile(ratios, [2.5, 97.5]).tolist()
     return {"ratio": float(a.sum() / b.sum()), "low": low, "high": high}

@@ -55,7 +55,7 @@ class PipelineSettings:
 _ASKED_AGAIN = 2_000
 """Old clicks asked again for the retention."""
 
-_SOURCES_EVERY = 8
+_SOURCES_EVERY = 32
 """Of so many clicks of a block one tells what its list is made of."""
 
 

@@ -124,6 +124,7 @@ class Figures(Measured):
     windows: list[Window] | None = None
     by: dict[str, dict[str, Group]] | None = None
     against: dict[str, dict[str, Ratio]] | None = None
+    against_by: dict[str, dict[str, dict[str, Ratio]]] | None = None
 
     def beside(self, other: str, metric: str) -> Ratio:
         """This model's figure by another's."""

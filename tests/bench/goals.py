@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["METRIC", "Goal", "Log", "best_rival", "cold_start", "goals"]
+__all__ = ["METRIC", "Cold", "Goal", "Log", "best_rival", "cold_start", "goals"]
 
 METRIC = "ndcg@20"
 COLD = (("activity", "0", "users who never clicked"), ("item age", "< 1 day", "items less than a day old"))
@@ -84,17 +84,38 @@ def goals(log: Log, models: Mapping[str, Any]) -> Iterator[Goal]:
     if without := models.get("eddyline-without-online"):
         ratio = ours[METRIC] / without[METRIC]
         yield Goal(log.name, "learning online against frozen", "> 1 ×", f"{ratio:.4f} ×", ratio > 1)
-    for what, _, mine, best, theirs in cold_start(models):
-        got = f"{mine:.3f} / {theirs:.3f} ({best})"
-        yield Goal(log.name, what, "as good as the best baseline", got, mine >= theirs)
+    for one in cold_start(models):
+        got = f"{one.ours:.4f} / {one.theirs:.4f} ({one.best}), {one.interval}"
+        yield Goal(log.name, one.what, "as good as the best baseline", got, one.ours >= one.theirs)
 
 
-def cold_start(models: Mapping[str, Any]) -> Iterator[tuple[str, int, float, str, float]]:
-    """Of each group that little is known about: clicks, eddyline's NDCG@20, the best baseline and its NDCG@20."""
+class Cold(NamedTuple):
+    """Eddyline beside the best baseline where little is known.
+
+    Attributes:
+        what: of which users, or on which items.
+        clicks: how many.
+        ours, theirs: NDCG@20.
+        best: the baseline.
+        interval: the ratio of the two, with its 95 % interval.
+    """
+
+    what: str
+    clicks: int
+    ours: float
+    theirs: float
+    best: str
+    interval: str
+
+
+def cold_start(models: Mapping[str, Any]) -> Iterator[Cold]:
+    """Each group that little is known about."""
     rivals = _rivals(models)
     for division, group, what in COLD:
         mine = models["eddyline"]["by"][division][group]
         if rivals and mine["clicks"]:
             theirs = {name: float(figures["by"][division][group][METRIC]) for name, figures in rivals.items()}
             best = max(theirs, key=theirs.__getitem__)
-            yield what, mine["clicks"], mine[METRIC], best, theirs[best]
+            against = models["eddyline"]["against_by"][division][group][best]
+            interval = f"{against['ratio']:.3f} × ({against['low']:.3f}–{against['high']:.3f})"
+            yield Cold(what, mine["clicks"], mine[METRIC], theirs[best], best, interval)

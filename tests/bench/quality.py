@@ -125,11 +125,12 @@ def _cell(models: Mapping[str, Any], name: str) -> str:
 
 def _cold_start_sheet(results: Mapping[str, Mapping[str, Any]]) -> Sheet:
     rows = [
-        (log, what, f"{clicks:,}", f"{mine:.4f}", f"{theirs:.4f} ({best})")
+        (log, one.what, f"{one.clicks:,}", f"{one.ours:.4f}", f"{one.theirs:.4f} ({one.best})", one.interval)
         for log, result in results.items()
-        for what, clicks, mine, best, theirs in cold_start(result["models"])
+        for one in cold_start(result["models"])
     ]
-    return Sheet("Cold start, NDCG@20", ("log", "clicks of or on", "clicks", "eddyline", "best baseline there"), rows)
+    columns = ("log", "clicks of or on", "clicks", "eddyline", "best baseline there", "ratio")
+    return Sheet("Cold start, NDCG@20", columns, rows)
 
 
 def _goal_sheet(reached: Sequence[Goal]) -> Sheet:

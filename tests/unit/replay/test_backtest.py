@@ -293,6 +293,7 @@ def test_models_that_go_by_ticks_change_nothing_for_the_others(
 ) -> None:
     alone = run([eddyline()], engine_settings)["models"]["eddyline"]
     beside = run([eddyline(), Spy(5)], engine_settings)["models"]["eddyline"]
+    assert {*beside["against"], *beside["against_by"]["activity"]["20+"]} == {"spy"}
     for figures in (alone, beside):
-        del figures["events_per_s"], figures["warm_up_s"], figures["against"]
+        del figures["events_per_s"], figures["warm_up_s"], figures["against"], figures["against_by"]
     assert json.dumps(alone) == json.dumps(beside)

@@ -118,6 +118,21 @@ def test_the_ratio_lies_in_its_interval_and_equal_models_have_ratio_one() -> Non
     assert compare(better, worse, "recall@3") == found  # the same draws every time
 
 
+def test_a_group_is_compared_on_its_own_clicks() -> None:
+    one, other = Scores((3,), windows=2), Scores((3,), windows=2)
+    every = np.ones(200, np.bool_)
+    for activity, ours, theirs in ((0, [1, 1], [1, 0]), (1, [0, 1], [1, 1])):
+        of = groups(200, list(range(200)), activity)
+        one.add(answers(ours * 100), of, every, Counts())
+        other.add(answers(theirs * 100), of, every, Counts())
+    found = compare(one, other, "recall@3", division="activity", group="0")
+    assert found["ratio"] == 2.0
+    assert 1.5 < found["low"] < 2.0 < found["high"] < 2.7
+    assert compare(one, other, "recall@3", division="activity", group="1-4")["ratio"] == 0.5
+    assert compare(one, other, "recall@3")["ratio"] == 1.0
+    assert math.isnan(compare(one, other, "recall@3", division="activity", group="20+")["ratio"])
+
+
 def test_nothing_to_compare_is_no_number() -> None:
     nothing = Scores((3,), windows=2)
     assert all(math.isnan(value) for value in compare(nothing, nothing, "recall@3").values())

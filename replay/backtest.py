@@ -109,7 +109,10 @@ class _Run:
         self._stream = stream
         self._found = found
         self._on_progress = on_progress
-        self._entries = [_Entry(one, Scores(settings.k, settings.windows)) for one in contenders]
+        published = settings.serve == "published"
+        self._entries = [
+            _Entry(one, Scores(settings.k, settings.windows, serve_published=published)) for one in contenders
+        ]
         self._users: list[npt.NDArray[np.uint64]] = []
         self._items: list[npt.NDArray[np.uint64]] = []
         self._done = 0

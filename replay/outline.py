@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import xxhash
 from pydantic import BaseModel, ConfigDict, Field
 
-from eddyline.state.errors import EddylineError
+from eddyline.state.errors import ConfigurationError, EddylineError
 from eddyline.state.records import Click, hash_id
 from eddyline.state.times import to_iso
 
@@ -29,6 +30,10 @@ class BacktestSettings(BaseModel):
     warm_up_until_ms: int | None = Field(None, description="End of the warm-up as a time, instead of a share")
     fitted: float = Field(0.2, gt=0, lt=1, description="Last share of the warm-up: gates are fitted, variants chosen")
     new_only: bool = Field(False, description="Known items are no candidates, and clicks on them do not count")
+    serve: Literal["request", "published", "both"] = Field(
+        "request",
+        description="Which lists count: made when the click comes, or those on the topic by then",
+    )
     kinds: tuple[str, ...] = Field((), description="Kinds of click that count; all are learned from. Empty: all")
     counts_every_ms: int = Field(1_000, ge=0, description="Event time between two updates of the counts")
     windows: int = Field(20, ge=1, description="Windows of equally many clicks that figures are shown by")
@@ -63,6 +68,7 @@ def outline(source: Source, settings: BacktestSettings) -> Outline:
 
     Raises:
         EddylineError: it is not in the order of time, or too short to be split.
+        ConfigurationError: it has no clicks of a kind that is to count.
     """
     found, digest = Outline(), xxhash.xxh3_128()
     users: set[int] = set()
@@ -82,12 +88,15 @@ def outline(source: Source, settings: BacktestSettings) -> Outline:
         items.add(hash_id(click.item_id))
         digest.update(f"{click.user_id}\0{click.item_id}\0{click.ts_ms}\0{click.kind}\0{click.session_id}\n".encode())
         before += settings.warm_up_until_ms is not None and click.ts_ms < settings.warm_up_until_ms
+    if found.clicks and (unknown := [kind for kind in settings.kinds if kind not in found.kinds]):
+        there = ", ".join(sorted(found.kinds))
+        raise ConfigurationError(f"--kinds {','.join(unknown)}: the log has no such clicks; it has {there}")
     found.users, found.items, found.fingerprint = len(users), len(items), digest.hexdigest()
     found.warm_up = round(found.clicks * settings.warm_up) if settings.warm_up_until_ms is None else before
     if found.warm_up < _LEAST or found.clicks - found.warm_up < _LEAST:
         raise EddylineError(
             f"the log has {found.warm_up:,} clicks of warm-up and {found.clicks - found.warm_up:,} after it: want at "
-            f"least {_LEAST} of each; check the columns, clicks.weights, and --warmup"
+            f"least {_LEAST} of each; check --warmup, --from, --until, --limit, the columns, and clicks.weights"
         )
     return found
 

@@ -220,7 +220,7 @@ class Eddyline:
         self._settled = True
 
     def retention(self) -> float | None:
-        """Of the neural part, on a sample of the warm-up's last part."""
-        if self._learner is None or "neural" in self._parts:
+        """Of the neural part, on a sample of the warm-up's last part; None if that is too short for any."""
+        if self._learner is None or "neural" in self._parts or not len(self._old):
             return None
         return self._learner.recall(self._old, self._counts, 20)

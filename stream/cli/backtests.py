@@ -64,7 +64,6 @@ def run_backtest(
     on_progress: Progress = lambda text, done, total, recall: None,
     *,
     weights_every_ms: int = WEIGHTS_EVERY_MS,
-    published: bool = False,
     without: Sequence[Ablation] = (),
     baselines: str = "none",
     drifts_ms: Sequence[int] = (),
@@ -78,7 +77,6 @@ def run_backtest(
         asked: what is asked of the models.
         on_progress: told how far it is.
         weights_every_ms: event time between two refreshes of the served weights.
-        published: whether the lists on the topic are followed too.
         without: parts of eddyline to leave out, each in a model of its own.
         baselines: `all` that are installed, `none`, `peers`, or names by commas.
         drifts_ms: event times at which the stream is known to change, ascending.
@@ -94,7 +92,7 @@ def run_backtest(
     from eddyline.replay.tensorboard import board  # noqa: PLC0415
 
     question = Question(asked.k[-1], asked.new_only)
-    services = pipeline_settings(settings, weights_every_ms)
+    services, published = pipeline_settings(settings, weights_every_ms), asked.serve != "request"
     eddylines = [Eddyline(services, question, published=published, seed=asked.seed)]
     eddylines += [Eddyline(services, question, without=part, seed=asked.seed) for part in dict.fromkeys(without)]
     if tensorboard is not None:

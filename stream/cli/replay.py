@@ -5,15 +5,17 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from eddyline.model.parts import Ablation
-from eddyline.state.errors import ConfigurationError
+from eddyline.state.errors import ConfigurationError, EddylineError
 from eddyline.state.times import from_iso, to_iso
 from eddyline.stream.cli.backtests import WEIGHTS_EVERY_MS, on_one_core, run_backtest, weighed
 from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, Skipped, logged_clicks, made_up
@@ -57,7 +59,10 @@ def replay(
     ] = "counts=1s,weights=30s",
     serve: Annotated[
         Literal["request", "published", "both"],
-        Parameter(help="Lists made when the next click comes; `both`: also those the topic holds at that moment."),
+        Parameter(
+            help="Lists that count: made when the next click comes, or those the topic holds by then (of eddyline; "
+            "baselines publish nothing). `both`: the former, with the latter beside them."
+        ),
     ] = "request",
     k: Annotated[str, Parameter(help="List lengths, by commas; the longest is the main one.")] = "10,20",
     without: Annotated[
@@ -66,8 +71,8 @@ def replay(
     baselines: Annotated[
         str, Parameter(help="`all` that are installed, `none`, `peers` (other projects), or names by commas.")
     ] = "all",
-    seed: Annotated[int, Parameter(help="Of everything drawn.")] = 0,
-    limit: Annotated[int | None, Parameter(help="Stop after so many clicks.")] = None,
+    seed: Annotated[int, Parameter(validator=Number(gte=0), help="Of everything drawn.")] = 0,
+    limit: Annotated[int | None, Parameter(validator=Number(gte=1), help="Stop after so many clicks.")] = None,
     skip_bad: Annotated[
         bool, Parameter(help="Skip rows that cannot be read instead of stopping at the first.")
     ] = False,
@@ -84,30 +89,40 @@ def replay(
 ) -> None:
     """Backtest: every click of a log is asked about, by eddyline and by other models, before it is learned from."""
     if compare is not None:
+        if log is not None or synthetic or html is not None:
+            raise ConfigurationError("replay --compare: nothing is replayed; leave out LOG, --synthetic and --html")
         _compare(*compare, as_json=as_json)
         return
     if (log is None) == (not synthetic):
         raise ConfigurationError("replay: give either a LOG or --synthetic")
+    if log is not None and (clicks is not None or stream):
+        raise ConfigurationError("replay: --clicks and --stream are of a made-up stream; use --limit, or --synthetic")
+    if html is not None and not html.parent.is_dir():
+        raise ConfigurationError(f"--html {html}: there is no folder {html.parent}")
+    every_ms = _refresh(refresh)
+    warm_up, warm_up_until_ms = _warm_up(warmup)
+    lengths = tuple(sorted({_whole(part, "--k") for part in k.split(",")}))
+    begin_ms, end_ms = _date(from_, "--from"), _date(until, "--until")
+    if begin_ms is not None and end_ms is not None and begin_ms >= end_ms:
+        raise ConfigurationError(f"--from {from_} --until {until}: the first must be before the second")
     on_one_core()
     from eddyline.replay.backtest import BacktestSettings  # noqa: PLC0415
     from eddyline.replay.synthetic import changes, synthetic_clicks  # noqa: PLC0415
     from eddyline.stream.cli.progress import replaying  # noqa: PLC0415
 
     settings = options.all_settings()
-    every_ms = _refresh(refresh)
-    warm_up, warm_up_until_ms = _warm_up(warmup)
     asked = BacktestSettings(
-        k=tuple(sorted(_whole(part, "--k") for part in k.split(","))),
+        k=lengths,
         warm_up=warm_up,
         warm_up_until_ms=warm_up_until_ms,
         new_only=rank == "new",
+        serve=serve,
         kinds=tuple(kind.strip() for kind in kinds.split(",") if kind.strip()),
         counts_every_ms=every_ms["counts"],
         seed=seed,
     )
     skipped = Skipped(log) if skip_bad and log is not None else None
     world = made_up(clicks, seed, stream) if log is None else None
-    begin_ms, end_ms = _date(from_, "--from"), _date(until, "--until")
 
     def source() -> Iterator[Click]:
         again = skipped if skipped is not None and not skipped.rows else (_ignore if skip_bad else None)
@@ -128,7 +143,6 @@ def replay(
             asked,
             on_progress,
             weights_every_ms=every_ms["weights"],
-            published=serve != "request",
             without=without,
             baselines=baselines,
             tensorboard=tensorboard,
@@ -147,7 +161,6 @@ def replay(
             "backtest": {
                 **asked.model_dump(mode="json"),
                 "weights_every_ms": every_ms["weights"],
-                "serve": serve,
                 "rank": rank,
             },
             "k": list(asked.k),
@@ -166,13 +179,16 @@ _OF_THE_MODEL = ("clicks", "counts", "engine", "learner", "pretrain")
 def _write(result: dict[str, Any], html: Path | None, *, as_json: bool) -> None:
     from eddyline.replay.report import report_html, result_table  # noqa: PLC0415
 
-    if html is not None:
-        html.write_text(report_html(result), encoding="utf-8")
-        talk(f"the report is in {html}")
     if as_json:
         print_json(result)
     else:
         Stdout().print(result_table(result))
+    if html is not None:
+        try:
+            html.write_text(report_html(result), encoding="utf-8")
+        except OSError as error:
+            raise EddylineError(f"{html}: the report could not be written: {error.strerror or error}") from error
+        talk(f"the report is in {html}")
 
 
 def _compare(one: Path, other: Path, *, as_json: bool) -> None:
@@ -218,13 +234,12 @@ def _duration_ms(text: str, where: str) -> int:
 
 
 def _warm_up(text: str) -> tuple[float, int | None]:
-    try:
-        share = float(text)
-    except ValueError:
-        return 0.5, _date(text, "--warmup")
-    if not 0 < share < 1:
-        raise ConfigurationError(f"--warmup {text}: want a share between 0 and 1, or a date")
-    return share, None
+    with suppress(ValueError):
+        if 0 < (share := float(text)) < 1:
+            return share, None
+    with suppress(ValueError, OverflowError):
+        return 0.5, from_iso(text)
+    raise ConfigurationError(f"--warmup {text}: want a share between 0 and 1, such as 0.8, or a date")
 
 
 def _date(text: str | None, flag: str) -> int | None:
@@ -232,7 +247,7 @@ def _date(text: str | None, flag: str) -> int | None:
         return None
     try:
         return from_iso(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigurationError(f"{flag} {text}: want a date such as 2026-03-01 or 2026-03-01T12:00:00") from None
 
 

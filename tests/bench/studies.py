@@ -207,7 +207,8 @@ class Returning:
             for name, figures in results["returning"]["models"].items():
                 groups = figures["by"]["drift"]
                 cells = (f"{group['recall@20']:.4f} ({group['clicks']:,})" for group in groups.values())
-                rows.append((name, *cells, f"{figures['retention']:.4f}"))
+                kept = figures["retention"]
+                rows.append((name, *cells, "–" if kept is None else f"{kept:.4f}"))
         columns = ("model", f"{self.GROUP} after a return", "later", "old clicks, neural part alone")
         return Sheet("Returning regimes", columns, rows, "Recall@20, in brackets the clicks.")
 

@@ -102,6 +102,59 @@ def test_an_unknown_baseline_is_an_error_that_names_the_known_ones(capsys: pytes
     assert "popularty: there is no such baseline; there are all, peers, popularity," in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("log.csv", "--clicks", "100"), "--clicks and --stream are of a made-up stream"),
+        (("log.csv", "--stream", "drift=none"), "--clicks and --stream are of a made-up stream"),
+        (("log.csv", "--compare", "a.json", "b.json"), "nothing is replayed; leave out LOG"),
+        (("--compare", "a.json", "b.json", "--html", "c.html"), "nothing is replayed; leave out LOG"),
+        (("--synthetic", "--html", "nowhere/report.html"), "there is no folder nowhere"),
+        (("--synthetic", "--from", "2026-02-01", "--until", "2026-01-01"), "the first must be before the second"),
+        (("--synthetic", "--warmup", "80%"), "--warmup 80%: want a share between 0 and 1, such as 0.8, or a date"),
+        (("--synthetic", "--warmup", "1.5"), "--warmup 1.5: want a share"),
+        (("--synthetic", "--seed", "-1"), "--seed"),
+        (("--synthetic", "--limit", "0"), "--limit"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused_before_anything_is_replayed(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert main(["replay", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_kinds_that_the_log_does_not_have_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", *SMALL, "--baselines", "none", "--kinds", "click,buy"]) == 2
+    assert "--kinds buy: the log has no such clicks; it has click, purchase" in capsys.readouterr().err
+
+
+def test_a_log_without_clicks_in_the_window_says_which_flags_to_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", *SMALL, "--baselines", "none", "--from", "2090-01-01"]) == 1
+    assert "0 clicks of warm-up" in (said := capsys.readouterr().err)
+    assert "--from, --until, --limit" in said
+
+
+def test_published_lists_count_where_they_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    both, published = (
+        replayed(capsys, "--baselines", "popularity", "--serve", serve)[0]["models"] for serve in ("both", "published")
+    )
+    assert published["eddyline"]["ndcg@20"] == both["eddyline"]["published"]["ndcg@20"]
+    assert published["eddyline"]["ndcg@20"] != both["eddyline"]["ndcg@20"]
+    assert published["eddyline"]["published"] is None
+    assert published["popularity"]["ndcg@20"] == both["popularity"]["ndcg@20"]  # it publishes nothing
+
+
+def test_retention_is_unknown_where_no_old_click_was_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    short, longer = (
+        replayed(capsys, "--baselines", "none", "--set", f"learner.batch={batch}")[0]["models"]["eddyline"]
+        for batch in (256, 32)
+    )
+    assert short["retention"] is None
+    assert short["retention_windows"] == []
+    assert 0 < longer["retention"] <= 1
+
+
 def _hide(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
     for package in packages:
         for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:

@@ -28,7 +28,7 @@ def _measures(ndcg: float, ks: tuple[int, ...]) -> dict[str, float]:
 def sample(names: dict[str, float] | None = None, *, ks: tuple[int, ...] = (10, 20), seed: int = 0) -> dict[str, Any]:
     """A result such as a backtest gives; `names` are models and their NDCG."""
     rng = np.random.default_rng(seed)
-    ndcg = names or _NDCG
+    ndcg, main = names or _NDCG, f"ndcg@{max(ks)}"
 
     def ratio(one: str, other: str, factor: float) -> dict[str, float]:
         width = 0.012 * float(rng.uniform(0.5, 1.5))
@@ -93,6 +93,19 @@ def sample(names: dict[str, float] | None = None, *, ks: tuple[int, ...] = (10, 
             },
         }
 
+    models = {name: model(name) for name in ndcg}
+    first, *others = models.values()
+    first["against_by"] = {
+        division: {
+            group: {
+                name: {"ratio": one[main] / other["by"][division][group][main], "low": 0.9, "high": 1.2}
+                for name, other in zip(list(models)[1:], others, strict=True)
+                if other["by"][division][group][main]
+            }
+            for group, one in rows.items()
+        }
+        for division, rows in first["by"].items()
+    }
     return {
         "data": {
             "name": "synthetic, 20,000 clicks",
@@ -112,7 +125,7 @@ def sample(names: dict[str, float] | None = None, *, ks: tuple[int, ...] = (10, 
             "engine": {"ranking": {"length": 20, "exclude_seen": False}, "gap_minutes": None},
         },
         "versions": {"eddyline": "0.1.0", "torch": "2.8.0", "numpy": "2.3.0"},
-        "models": {name: model(name) for name in ndcg},
+        "models": models,
         "command": "eddyline replay clicks.csv.gz --ablations all --seed 0 --html report.html",
     }
 

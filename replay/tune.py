@@ -77,6 +77,7 @@ def tune(
     identity: Mapping[str, str],
     *,
     seed: int = 0,
+    on_begun: Callable[[], None] = lambda: None,
     on_trial: Callable[[int, float, float], None] = lambda number, score, best: None,
 ) -> Tuned:
     """Search until the journal holds `trials` finished trials.
@@ -88,6 +89,7 @@ def tune(
         journal: file that keeps them.
         identity: of the log and of everything that is not searched, by name; a journal of another one is refused.
         seed: of the search.
+        on_begun: called before the first trial, once the journal is known to be of this search.
         on_trial: told the number of a finished trial, its score, and the best so far.
 
     Raises:
@@ -109,6 +111,7 @@ def tune(
     )
     asked = {**identity, "space": repr(SPACE)}
     _same_search(study.user_attrs.get("search", {} if study.trials else asked), asked, journal)
+    on_begun()
     study.set_user_attr("search", asked)
     if not _trials(study, "COMPLETE", "WAITING"):  # one that was stopped has to be tried again
         study.enqueue_trial(dict(defaults))

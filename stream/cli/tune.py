@@ -100,8 +100,10 @@ def tune(
             if leaf.key.startswith(_OF_A_BACKTEST) and leaf.key not in SPACE
         },
     }
-    if output.exists() and not (force or _written_by(output, identity)):
-        raise ConfigurationError(f"{output} was changed or is of another search: {_NOT_OVERWRITTEN}")
+
+    def check_output() -> None:
+        if output.exists() and not (force or _written_by(output, identity)):
+            raise ConfigurationError(f"{output} was changed or is of another search: {_NOT_OVERWRITTEN}")
 
     with replaying() as advance:
 
@@ -118,7 +120,9 @@ def tune(
             talk(f"trial {number}: {metric} {score:.4f}, best so far {best:.4f}")
 
         try:
-            found = search(evaluate, in_force, trials, where, identity, seed=seed, on_trial=finished)
+            found = search(
+                evaluate, in_force, trials, where, identity, seed=seed, on_begun=check_output, on_trial=finished
+            )
         except KeyboardInterrupt:
             talk(f"stopped; {where} has the trials so far, run the same command to go on")
             raise

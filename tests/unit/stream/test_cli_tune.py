@@ -52,6 +52,12 @@ class TestGoingOn:
         assert found.read_text() == changed
         assert main(["tune", log, "--trials", "2", "--force"]) == 0
 
+    def test_what_another_search_wrote_is_not(self, log: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["tune", log, "--trials", "1"]) == 0
+        assert main(["tune", log, "--trials", "1", "--seed", "1", "--output", "other.toml"]) == 0
+        assert main(["tune", log, "--trials", "2", "--seed", "1", "--journal", "other.journal"]) == 2
+        assert "eddyline.toml was changed or is of another search" in capsys.readouterr().err
+
     def test_any_other_file_is_not(self, log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "eddyline.toml").write_text("[learner]\n")
         assert main(["tune", log, "--trials", "1"]) == 2
@@ -69,6 +75,8 @@ class TestGoingOn:
         ):
             assert main([*again, *flags]) == 2
             assert said in " ".join(capsys.readouterr().err.split())
+        assert main(["tune", log, "--trials", "2", "--output", "a.toml", "--seed", "1"]) == 2
+        assert "a.journal was begun with other values: seed 0, now 1" in capsys.readouterr().err
         assert main([*again, "--broker", "elsewhere:9092"]) == 0  # nothing to a backtest
 
 

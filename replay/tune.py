@@ -93,7 +93,7 @@ def tune(
         on_trial: told the number of a finished trial, its score, and the best so far.
 
     Raises:
-        ConfigurationError: Optuna is not installed, or the journal is of another search.
+        ConfigurationError: Optuna is not installed, or the journal cannot be opened, is none, or is of another search.
     """
     try:
         import optuna  # noqa: PLC0415
@@ -102,13 +102,18 @@ def tune(
     except ImportError as error:
         raise ConfigurationError('tuning needs Optuna: install it with `pip install "eddyline[tune]"`') from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial that fails or is stopped is raised, not told
-    study = optuna.create_study(
-        study_name="eddyline",
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed + _finished_number(journal)),
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            study_name="eddyline",
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(seed=seed + _finished_number(journal)),
+            load_if_exists=True,
+        )
+    except OSError as error:
+        raise ConfigurationError(f"--journal {journal}: cannot be opened: {error.strerror or error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"--journal {journal}: that is no journal of `eddyline tune`: give another") from error
     asked = {**identity, "space": repr(SPACE)}
     _same_search(study.user_attrs.get("search", {} if study.trials else asked), asked, journal)
     on_begun()

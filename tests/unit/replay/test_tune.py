@@ -76,6 +76,19 @@ def test_the_journal_of_another_search_is_refused_and_what_differs_is_told(tmp_p
         tune(evaluate, DEFAULTS, 2, journal, {**LOG, "clicks": "5"})
 
 
+@pytest.mark.parametrize("text", ["user_id,item_id\nu,i\n", '{"user_id": "u"}\n', "5\n"])
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"log\.csv: that is no journal of `eddyline tune`"):
+        tune(evaluate, DEFAULTS, 1, tmp_path / "log.csv", LOG)
+    assert (tmp_path / "log.csv").read_text() == text
+
+
+def test_a_journal_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"--journal .*journal: cannot be opened: No such file"):
+        tune(evaluate, DEFAULTS, 1, tmp_path / "none" / "journal", LOG)
+
+
 def test_another_space_is_another_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tune(evaluate, DEFAULTS, 1, tmp_path / "journal", LOG)
     monkeypatch.setattr("eddyline.replay.tune.SPACE", {**SPACE, "counts.window": Among((5,))})

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from eddyline.replay.click_table import ClickTable
 from eddyline.replay.flaws import Mask
 from eddyline.replay.logs import LogError, read_numbered
-from eddyline.replay.rows import Columns
+from eddyline.replay.rows import Columns, stem_of
 from eddyline.state.errors import ConfigurationError, EddylineError
 from eddyline.state.records import Click
 
@@ -43,11 +43,12 @@ class Cleaned:
     moved: int
 
 
-def check_target(log: Path, target: Path) -> None:
+def check_target(log: Path, target: Path, *, force: bool = False) -> None:
     """Make sure that a clean log can be written there, before any work is done.
 
     Raises:
-        ConfigurationError: its name says no known format, its folder is not there, or it is the log itself.
+        ConfigurationError: its name says no known format, its folder is not there, it is the log itself, or it is
+            there already and `force` is not given.
     """
     if not target.name.endswith(_FORMATS):
         raise ConfigurationError(f"--write {target}: its name says the format and must end in {', '.join(_FORMATS)}")
@@ -55,6 +56,8 @@ def check_target(log: Path, target: Path) -> None:
         raise ConfigurationError(f"--write {target}: there is no folder {target.parent}; create it first")
     if target.resolve() == log.resolve():
         raise ConfigurationError(f"--write {target}: that is the log itself; write the clean one beside it")
+    if target.exists() and not force:
+        raise ConfigurationError(f"--write {target}: it exists; choose another name, or overwrite it with --force")
 
 
 def write_clean(
@@ -67,8 +70,8 @@ def write_clean(
 ) -> Cleaned:
     """Read the log a second time and write what is left of it, in the order of time.
 
-    Columns are named as `Columns` expects by default, times are seconds since 1970 (in Parquet typed). Each click
-    keeps its event id, or `<file>-<row>` of the log. The clicks are held in memory, about half a kilobyte each. The
+    Columns are named as `Columns` expects by default, times are seconds since 1970 (in Parquet typed). Value, session
+    and event id are left out where the log has none. The clicks are held in memory, about half a kilobyte each. The
     file appears under its name once it is complete.
 
     Args:
@@ -89,7 +92,10 @@ def write_clean(
         dropped[reason] = int(np.count_nonzero(keep & mask))
         keep &= ~mask
     held: list[Click | None] = []
-    for row, (_, click) in enumerate(read_numbered(log, columns, on_bad=lambda *_: None)):
+    stem, has_ids = stem_of(log), False
+    bad: list[int] = []
+    for row, (_, click) in enumerate(read_numbered(log, columns, on_bad=lambda line, _: bad.append(line))):
+        has_ids |= click.event_id != f"{stem}-{row + len(bad) + 1}"  # what reading calls a click without one
         held.append(click if row < len(table) and keep[row] else None)
         if on_progress is not None and row % 10_000 == 0:
             on_progress(row)
@@ -100,7 +106,7 @@ def write_clean(
     clicks = [click for row in table.by_time if (click := held[row]) is not None]
     part = target.with_name(f".{target.name}.part")
     try:
-        _write(part, target, clicks)
+        _write(part, target, clicks, has_ids=has_ids)
         part.replace(target)
     except OSError as error:
         raise EddylineError(f"--write {target}: cannot be written: {error.strerror or error}") from error
@@ -109,12 +115,10 @@ def write_clean(
     return Cleaned(len(clicks), dropped, int(np.count_nonzero(table.late)))
 
 
-def _write(part: Path, target: Path, clicks: Sequence[Click]) -> None:
-    names = [
-        name
-        for name in _NAMES
-        if name not in ("value", "session_id") or any(_cell(click, name) is not None for click in clicks)
-    ]
+def _write(part: Path, target: Path, clicks: Sequence[Click], *, has_ids: bool) -> None:
+    there = {name: any(_cell(click, name) is not None for click in clicks) for name in ("value", "session_id")}
+    there["event_id"] = has_ids
+    names = [name for name in _NAMES if there.get(name, True)]
     if target.suffix == ".parquet":
         pq.write_table(_arrow(clicks, names), part)
         return

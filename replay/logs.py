@@ -82,6 +82,7 @@ def read_numbered(
         LogError: a row is bad, or the file is damaged.
     """
     try:
+        _check_first_bytes(path)
         if columns.layout is None:
             rows = reader_of(path)(path, columns)
         else:
@@ -91,6 +92,25 @@ def read_numbered(
         raise ConfigurationError(f"{path}: there is no such file; check the path of the log") from error
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         raise LogError(f"{path}: the file cannot be read: {error}; check that it is complete") from error
+
+
+def _check_first_bytes(path: Path) -> None:
+    """Two mistakes whose consequences would say little about them."""
+    if not path.is_file():  # what is no file may be read only once, or is not there
+        return
+    with path.open("rb") as file:
+        first = file.read(2)
+    if not first:
+        raise ConfigurationError(f"{path} is empty: check that it is the right file, and complete")
+    packed = first == b"\x1f\x8b"
+    if packed and path.suffix != ".gz":
+        raise ConfigurationError(f"{path} is compressed with gzip: its name must end in .gz")
+    if path.suffix == ".gz":
+        if not packed:
+            raise ConfigurationError(f"{path} is not compressed with gzip: its name must not end in .gz")
+        with open_bytes(path) as file:
+            if not file.read(1):
+                raise ConfigurationError(f"{path} is empty once unpacked: check that it is the right file")
 
 
 def estimate_rows(path: Path) -> int | None:

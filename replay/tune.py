@@ -74,9 +74,10 @@ def tune(
     defaults: Mapping[str, Value],
     trials: int,
     journal: Path,
-    identity: str,
+    identity: Mapping[str, str],
     *,
     seed: int = 0,
+    on_begun: Callable[[], None] = lambda: None,
     on_trial: Callable[[int, float, float], None] = lambda number, score, best: None,
 ) -> Tuned:
     """Search until the journal holds `trials` finished trials.
@@ -86,12 +87,13 @@ def tune(
         defaults: the settings in force, tried first.
         trials: how many in all, those in the journal included.
         journal: file that keeps them.
-        identity: of the log and of everything that is not searched; another one's journal is refused.
+        identity: of the log and of everything that is not searched, by name; a journal of another one is refused.
         seed: of the search.
+        on_begun: called before the first trial, once the journal is known to be of this search.
         on_trial: told the number of a finished trial, its score, and the best so far.
 
     Raises:
-        ConfigurationError: Optuna is not installed, or the journal is of another search.
+        ConfigurationError: Optuna is not installed, or the journal cannot be opened, is none, or is of another search.
     """
     try:
         import optuna  # noqa: PLC0415
@@ -99,23 +101,29 @@ def tune(
         from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError('tuning needs Optuna: install it with `pip install "eddyline[tune]"`') from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name="eddyline",
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed + _finished_number(journal)),
-        load_if_exists=True,
-    )
-    if study.user_attrs.get("identity", identity) != identity:
-        raise ConfigurationError(f"{journal} belongs to another log or other settings: give another --journal")
-    study.set_user_attr("identity", identity)
-    if not study.trials:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial that fails or is stopped is raised, not told
+    try:
+        study = optuna.create_study(
+            study_name="eddyline",
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(seed=seed + _finished_number(journal)),
+            load_if_exists=True,
+        )
+    except OSError as error:
+        raise ConfigurationError(f"--journal {journal}: cannot be opened: {error.strerror or error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"--journal {journal}: that is no journal of `eddyline tune`: give another") from error
+    asked = {**identity, "space": repr(SPACE)}
+    _same_search(study.user_attrs.get("search", {} if study.trials else asked), asked, journal)
+    on_begun()
+    study.set_user_attr("search", asked)
+    if not _trials(study, "COMPLETE", "WAITING"):  # one that was stopped has to be tried again
         study.enqueue_trial(dict(defaults))
-    while (finished := len(_finished(study))) < trials:
+    while (finished := len(_trials(study, "COMPLETE"))) < trials:
         study.optimize(lambda trial: _try(trial, partial(evaluate, finished + 1)), n_trials=1)
         on_trial(finished + 1, study.trials[-1].value or 0.0, study.best_value)
-    first = min(_finished(study), key=lambda trial: trial.number)
+    first = min(_trials(study, "COMPLETE"), key=lambda trial: trial.number)
     return Tuned(study.best_params, study.best_value, first.value or 0.0, finished)
 
 
@@ -129,10 +137,22 @@ def _try(trial: Trial, evaluate: Callable[[Mapping[str, Value]], float]) -> floa
     return evaluate(chosen)
 
 
-def _finished(study: Study) -> list[FrozenTrial]:
+def _same_search(begun: Mapping[str, str], asked: Mapping[str, str], journal: Path) -> None:
+    differ = [
+        "the searched settings" if name == "space" else f"{name} {begun.get(name, 'unknown')}, now {value}"
+        for name, value in asked.items()
+        if begun.get(name) != value
+    ]
+    if differ:
+        raise ConfigurationError(
+            f"{journal} was begun with other values: {'; '.join(differ)}. Give the same ones, or another --journal"
+        )
+
+
+def _trials(study: Study, *states: str) -> list[FrozenTrial]:
     from optuna.trial import TrialState  # noqa: PLC0415
 
-    return study.get_trials(states=[TrialState.COMPLETE])
+    return study.get_trials(states=[TrialState[state] for state in states])
 
 
 def _finished_number(journal: Path) -> int:

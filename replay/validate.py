@@ -7,47 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from eddyline.replay import flaws
 from eddyline.replay.click_table import ClickTable, Ints
+from eddyline.replay.findings import Example, Finding, Verdict, counted
 from eddyline.state.times import to_iso
 
-__all__ = ["Example", "Finding", "ValidateSettings", "Verdict", "validate"]
-
-Verdict = Literal["PASS", "WARN", "FAIL"]
+__all__ = ["ValidateSettings", "validate"]
 
 _EXAMPLES = 3
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+_FIRST_MS = 631_152_000_000  # 1990: there was no web to click on
 _LEAST_CLICKS = 100  # below them, shares say nothing
 _LEAST_USERS = 20
 _LEAST_STEPS = 5  # six items in order by chance: one user in 360
 _WRITE = "`--write CLEAN` writes the log without them"
-
-
-@dataclass(frozen=True)
-class Example:
-    """One place in the log that shows a finding; what does not apply is empty."""
-
-    line: int
-    user_id: str = ""
-    item_id: str = ""
-    ts_ms: int | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found: how many (clicks, unless the text says users or items), where, and what to do."""
-
-    check: str
-    verdict: Verdict
-    count: int
-    found: str
-    examples: tuple[Example, ...] = ()
-    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,13 +43,14 @@ class ValidateSettings:
 
 def validate(table: ClickTable, settings: ValidateSettings) -> Iterator[Finding]:
     """Look at a log, one check after the other; of a log without clicks only the first."""
-    yield _bad_rows(table)
+    yield _rows(table)
     if not len(table):
         return
     yield _order(table)
     yield _repeated(table)
     yield _event_ids(table)
     yield _future(table, settings.now_ms)
+    yield _past(table)
     yield _gaps(table)
     yield _kinds(table)
     yield _bots(table, settings.bot_rate)
@@ -85,19 +62,22 @@ def validate(table: ClickTable, settings: ValidateSettings) -> Iterator[Finding]
     yield _boundary(table, settings.warm_up)
 
 
-def _bad_rows(table: ClickTable) -> Finding:
-    found = f"{table.bad_rows:,} rows cannot be read, {len(table):,} can"
-    if table.bad_rows == 0 and len(table):
-        return Finding("rows", "PASS", 0, found)
-    if table.bad_rows == 0:
+def _rows(table: ClickTable) -> Finding:
+    found = f"{counted(table.bad_rows, 'row')} cannot be read, {len(table):,} can"
+    if table.bad_rows:
+        examples = tuple(Example(line, note=reason) for line, reason in table.bad)
+        return Finding("rows", "FAIL", table.bad_rows, found, examples, f"correct them; {_WRITE}")
+    if not len(table):
         return Finding("rows", "FAIL", 0, found, remedy="the log is empty: check that it is the right file")
-    examples = tuple(Example(line, note=reason) for line, reason in table.bad)
-    return Finding("rows", "FAIL", table.bad_rows, found, examples, f"correct them, or give --skip-bad; {_WRITE}")
+    if len(table) < _LEAST_CLICKS:
+        remedy = f"take a longer log: below {_LEAST_CLICKS} clicks, those of users and items with one click say nothing"
+        return Finding("rows", "WARN", 0, found, remedy=remedy)
+    return Finding("rows", "PASS", 0, found)
 
 
 def _order(table: ClickTable) -> Finding:
     rows = np.flatnonzero(table.late)
-    found = f"{len(rows):,} clicks come after a later one"
+    found = f"{counted(len(rows), 'click comes', 'clicks come')} after a later one"
     if table.sorted_on_reading:
         return Finding("order of time", "PASS", len(rows), f"{found}; --layout puts them in order whenever it is read")
     return _at(table, "order of time", "FAIL", rows, found, "`--write CLEAN` writes the log in the order of time")
@@ -105,21 +85,27 @@ def _order(table: ClickTable) -> Finding:
 
 def _repeated(table: ClickTable) -> Finding:
     rows = np.flatnonzero(flaws.repeated(*flaws.equal_clicks(table)))
-    found = f"{len(rows):,} clicks ({_share(len(rows), table)}) repeat user, item, time and kind of another"
+    found = f"{_clicks(rows, table, 'repeats', 'repeat')} user, item, time and kind of another"
     return _at(table, "duplicates", "WARN", rows, found, f"learn whether they were sent twice; {_WRITE}")
 
 
 def _event_ids(table: ClickTable) -> Finding:
     rows = np.flatnonzero(flaws.repeated(*flaws.equal_event_ids(table)))
-    found = f"{len(rows):,} clicks have the event id of another"
+    found = f"{counted(len(rows), 'click has', 'clicks have')} the event id of another"
     remedy = f"if it is the right column (--event-column), they were sent twice: {_WRITE}"
     return _at(table, "event ids", "FAIL", rows, found, remedy)
 
 
 def _future(table: ClickTable, now_ms: int) -> Finding:
     rows = np.flatnonzero(flaws.in_future(table, now_ms))
-    found = f"{len(rows):,} clicks are later than now, {to_iso(now_ms)}"
+    found = f"{counted(len(rows), 'click is', 'clicks are')} later than now, {to_iso(now_ms)}"
     return _at(table, "future", "FAIL", rows, found, f"check --time-unit and the clocks; {_WRITE}")
+
+
+def _past(table: ClickTable) -> Finding:
+    rows = np.flatnonzero(table.ts_ms < _FIRST_MS)
+    found = f"{counted(len(rows), 'click is', 'clicks are')} earlier than {to_iso(_FIRST_MS)[:4]}"
+    return _at(table, "past", "WARN", rows, found, "check --time-unit: seconds read as `ms` give January 1970")
 
 
 def _gaps(table: ClickTable) -> Finding:
@@ -133,7 +119,7 @@ def _gaps(table: ClickTable) -> Finding:
     begins = np.flatnonzero(np.diff(times[1:] // period, prepend=-1))
     usual = int(np.median(np.maximum.reduceat(pauses, begins))) if len(begins) else 0
     before = np.flatnonzero(pauses > max(3 * usual, _HOUR_MS))
-    found = f"{len(before):,} pauses far beyond the longest of a usual {unit}, {_long(usual)}"
+    found = f"{counted(len(before), 'pause')} far beyond the longest of a usual {unit}, {_long(usual)}"
     longest_first = before[np.argsort(-pauses[before], kind="stable")]
     notes = [f"{_long(pauses[at])} without a click before it" for at in longest_first[:_EXAMPLES]]
     remedy = "see whether clicks are missing; a backtest across a gap tells little about freshness"
@@ -143,7 +129,7 @@ def _gaps(table: ClickTable) -> Finding:
 def _kinds(table: ClickTable) -> Finding:
     counts = np.bincount(table.kind)
     shown = ", ".join(f"{table.kinds[at]} {counts[at]:,}" for at in np.argsort(-counts, kind="stable")[:6])
-    found = f"{len(counts):,} kinds of events: {shown}{', …' if len(counts) > 6 else ''}"
+    found = f"{counted(len(counts), 'kind')} of events: {shown}{', …' if len(counts) > 6 else ''}"
     spelt_alike = len(counts) - len({kind.strip().lower() for kind in table.kinds})
     if spelt_alike == 0 and len(counts) <= 50:
         return Finding("kinds", "PASS", 0, found)
@@ -156,18 +142,18 @@ def _bots(table: ClickTable, per_minute: float) -> Finding:
     users = np.flatnonzero(mask)
     users = users[np.argsort(-table.clicks_of_users[users], kind="stable")]
     clicks = int(table.clicks_of_users[users].sum())
-    found = f"{len(users):,} users, with {_share(clicks, table)} of the clicks, click like machines"
+    found = (
+        f"{counted(len(users), 'user clicks', 'users click')} like machines, with {_share(clicks, table)} of the clicks"
+    )
     rows = _first_rows(table.user, users[:_EXAMPLES])
-    notes = [f"{table.clicks_of_users[user]:,} clicks" for user in users[:_EXAMPLES]]
+    notes = [counted(int(table.clicks_of_users[user]), "click") for user in users[:_EXAMPLES]]
     remedy = "if they are no people, `--write CLEAN --drop-bots` leaves them out; `--bot-rate` says what is too fast"
     return _at(table, "bots", "WARN", rows, found, remedy, notes, count=len(users))
 
 
 def _unknown(table: ClickTable) -> Finding:
     rows = np.flatnonzero(flaws.unknown(table))
-    found = (
-        f"{len(rows):,} clicks ({_share(len(rows), table)}) have an id that says there is none (null, -1, unknown, …)"
-    )
+    found = f"{_clicks(rows, table, 'has', 'have')} an id that says there is none (null, -1, unknown, …)"
     verdict: Verdict = "FAIL" if len(rows) > 0.1 * len(table) else "WARN"
     remedy = "strangers who share an id are one user to a model; `--write CLEAN --drop-unknown` leaves them out"
     return _at(table, "unknown ids", verdict, rows, found, remedy)
@@ -176,9 +162,12 @@ def _unknown(table: ClickTable) -> Finding:
 def _single(what: str, names: list[str], codes: Ints, clicks: Ints, table: ClickTable) -> Finding:
     single = np.flatnonzero(clicks == 1)
     share = len(single) / len(names)
-    found = f"{len(single):,} of {len(names):,} {what}s ({share:.0%}) have one click"
+    has = "has" if len(single) == 1 else "have"
+    found = f"{len(single):,} of {counted(len(names), what)} ({share:.0%}) {has} one click"
     check = f"{what}s with one click"
-    if share <= 0.5 or len(table) < _LEAST_CLICKS:
+    if len(table) < _LEAST_CLICKS:
+        return Finding(check, "PASS", len(single), f"{found}; too few clicks to judge")
+    if share <= 0.5:
         return Finding(check, "PASS", len(single), found)
     if share > 0.95:
         verdict: Verdict = "FAIL"
@@ -193,7 +182,7 @@ def _same_column(table: ClickTable) -> Finding:
     places = {name: place for place, name in enumerate(table.users)}
     user_of_item = np.array([places.get(name, -1) for name in table.items], np.int64)
     rows = np.flatnonzero(user_of_item[table.item] == table.user)
-    found = f"{len(rows):,} clicks ({_share(len(rows), table)}) have the same id as user and as item"
+    found = f"{_clicks(rows, table, 'has', 'have')} the same id as user and as item"
     if len(rows) <= 0.05 * len(table):
         return Finding("user is item", "PASS", len(rows), found)
     verdict: Verdict = "FAIL" if len(rows) > 0.5 * len(table) else "WARN"
@@ -207,7 +196,7 @@ def _order_within_users(table: ClickTable) -> Iterator[Finding]:
     before, after = rows[:-1][step], rows[1:][step]
     tied = table.ts_ms[before] == table.ts_ms[after]
     share = int(tied.sum()) / len(table)
-    found = f"{tied.sum():,} clicks ({share:.1%}) have the time of the user's click before, on another item"
+    found = f"{_clicks(after[tied], table, 'has', 'have')} the time of the user's click before, on another item"
     if share <= 0.05:
         yield Finding("ties", "PASS", int(tied.sum()), found)
     else:
@@ -221,13 +210,12 @@ def _order_within_users(table: ClickTable) -> Iterator[Finding]:
     long = steps >= _LEAST_STEPS
     users = np.flatnonzero(long & ((ups == 0) | (ups == steps)))
     share = len(users) / max(int(long.sum()), 1)
-    found = (
-        f"{len(users):,} of {long.sum():,} users with six clicks or more ({share:.1%}) click in the order of item ids"
-    )
+    those = f"{counted(int(long.sum()), 'user')} with six clicks or more"
+    found = f"{len(users):,} of {those} ({share:.1%}): clicks in the order of item ids"
     tied_up = float(up[tied].mean()) if tied.sum() >= _LEAST_CLICKS else 0.5
     by_ties = abs(tied_up - 0.5) > 0.4
     if by_ties:
-        found += f"; so do {max(tied_up, 1 - tied_up):.0%} of the ties"
+        found += f"; so are {max(tied_up, 1 - tied_up):.0%} of the ties"
     if not by_ties and (share <= 0.02 or long.sum() < _LEAST_USERS):
         yield Finding("order by item id", "PASS", len(users), found)
         return
@@ -248,7 +236,10 @@ def _boundary(table: ClickTable, warm_up: float) -> Finding:
         sooner = np.bincount(groups, ~later[rows]) > 0
         across[rows] |= later[rows] & sooner[groups]
     known = np.isin(table.user[as_read[at:]], table.user[as_read[:at]])
-    found = f"{across.sum():,} clicks after the first {warm_up:.0%} repeat one before"
+    later_than = f"after the first {warm_up:.0%}"
+    found = counted(
+        int(across.sum()), f"click {later_than} repeats one before", f"clicks {later_than} repeat one before"
+    )
     if len(known):
         found += f"; {known.mean():.0%} of the later clicks are of users known by then"
     remedy = f"they would be tested on what was trained on: {_WRITE}"
@@ -292,6 +283,11 @@ def _places_by_id(names: list[str]) -> Ints:
     places = np.empty(len(names), np.int64)
     places[sorted(range(len(names)), key=keys.__getitem__)] = np.arange(len(names))
     return places
+
+
+def _clicks(rows: Ints, table: ClickTable, has: str, have: str) -> str:
+    """How many clicks these rows are, and which share, with a verb."""
+    return f"{counted(len(rows), 'click')} ({_share(len(rows), table)}) {has if len(rows) == 1 else have}"
 
 
 def _share(count: int, table: ClickTable) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -75,7 +76,7 @@ class Skipped:
     def tell(self) -> None:
         """Say how many rows were skipped, if any."""
         if self.rows:
-            talk(f"skipped {self.rows} bad rows of {self.log}")
+            talk(f"skipped {self.rows:,} bad row{'s' if self.rows > 1 else ''} of {self.log}")
 
 
 def logged_clicks(
@@ -100,11 +101,17 @@ def logged_clicks(
 
     if columns.layout is not None:
         layout_named(columns.layout)
-        talk(f"{log}: files of the layout {columns.layout} are not in the order of time; reading all of it to sort it")
+        _say_sorted(log, columns.layout)
     rows = estimate_rows(log)
     total = min(rows, limit) if rows is not None and limit is not None else rows or limit
     clicks = read_log(log, Columns(**asdict(columns)), limit=limit, on_bad=skipped)
     return chain(list(islice(clicks, 1)), clicks), total
+
+
+@cache
+def _say_sorted(log: Path, layout: str) -> None:
+    """Once, however often the log is read."""
+    talk(f"{log}: files of the layout {layout} are not in the order of time; reading all of it to sort it")
 
 
 def made_up_clicks(clicks: int | None, seed: int | None, limit: int | None) -> tuple[Iterable[Click], int]:

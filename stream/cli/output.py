@@ -32,11 +32,14 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout."""
+    """A table on stdout, without blanks at the ends of lines."""
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
-    Stdout().print(table)
+    console = Stdout()
+    with console.capture() as printed:
+        console.print(table)
+    sys.stdout.writelines(f"{line.rstrip(' ')}\n" for line in printed.get().removesuffix("\n").split("\n"))
 
 
 def talk(message: str) -> None:

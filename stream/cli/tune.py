@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +25,19 @@ if TYPE_CHECKING:
     from eddyline.stream.config import Settings
 
 __all__ = ["register"]
+
+_FOUND = "# Found by `eddyline tune`"
+_NOT_OVERWRITTEN = "choose another --output, or overwrite it with --force"
+_OF_A_BACKTEST = (
+    "clicks.",
+    "counts.",
+    "engine.",
+    "learner.",
+    "pretrain.",
+    "trainer.publish_examples",
+    "worker.refresh_",
+)
+"""How the settings begin that a backtest of eddyline goes by."""
 
 
 def register(app: App) -> None:
@@ -51,8 +66,10 @@ def tune(
     options: Options = DEFAULTS,
 ) -> None:
     """Search the settings of model and learner with which eddyline does best on a log, and write them down."""
-    if output.exists() and not force:
-        raise ConfigurationError(f"{output} exists: choose another --output, or overwrite it with --force")
+    where = journal or output.with_suffix(".journal")
+    begun = where.exists() and output.is_file() and output.read_bytes().startswith(_FOUND.encode())
+    if output.exists() and not (force or begun):
+        raise ConfigurationError(f"{output} exists: {_NOT_OVERWRITTEN}")
     if not 0 < share <= 1:
         raise ConfigurationError(f"--share {share}: want more than 0 and at most 1")
     if trials < 1:
@@ -64,7 +81,7 @@ def tune(
     from eddyline.replay.backtest import BacktestSettings, outline  # noqa: PLC0415
     from eddyline.replay.tune import SPACE  # noqa: PLC0415
     from eddyline.replay.tune import tune as search  # noqa: PLC0415
-    from eddyline.stream.cli.progress import stages  # noqa: PLC0415
+    from eddyline.stream.cli.progress import replaying  # noqa: PLC0415
     from eddyline.stream.setting import leaves  # noqa: PLC0415
 
     settings = options.all_settings()
@@ -72,22 +89,44 @@ def tune(
     whole = outline(lambda: _clicks(log, columns, settings, None), asked)
     clicks = round(whole.clicks * share)
     in_force = {leaf.key: leaf.value(settings) for leaf in leaves(type(settings)) if leaf.key in SPACE}
-    with stages() as advance:
+    identity = {
+        "log": whole.fingerprint,
+        "clicks": str(clicks),
+        "metric": metric,
+        "seed": str(seed),
+        **{
+            leaf.key: str(leaf.value(settings))
+            for leaf in leaves(type(settings))
+            if leaf.key.startswith(_OF_A_BACKTEST) and leaf.key not in SPACE
+        },
+    }
+
+    def check_output() -> None:
+        if output.exists() and not (force or _written_by(output, identity)):
+            raise ConfigurationError(f"{output} was changed or is of another search: {_NOT_OVERWRITTEN}")
+
+    with replaying() as advance:
 
         def evaluate(number: int, chosen: Mapping[str, Value]) -> float:
+            def told(text: str, done: int, total: int, recall: float | None) -> None:
+                advance(f"trial {number} of {trials}, {text}", done, total, recall)
+
             tried = _with(options, chosen)
             steps = tensorboard / f"trial-{number}" if tensorboard is not None else None
-            result = run_backtest(lambda: _clicks(log, columns, tried, clicks), tried, asked, tensorboard=steps)
+            result = run_backtest(lambda: _clicks(log, columns, tried, clicks), tried, asked, told, tensorboard=steps)
             return float(result["models"]["eddyline"][metric])
 
-        def told(number: int, score: float, best: float) -> None:
-            advance(f"trial {number}: {metric} {score:.4f}, best {best:.4f}", number / trials)
+        def finished(number: int, score: float, best: float) -> None:
             talk(f"trial {number}: {metric} {score:.4f}, best so far {best:.4f}")
 
-        identity = f"{whole.fingerprint} {clicks} {metric} {seed}"
-        where = journal or output.with_suffix(".journal")
-        found = search(evaluate, in_force, trials, where, identity, seed=seed, on_trial=told)
-    _write(output, found.best)
+        try:
+            found = search(
+                evaluate, in_force, trials, where, identity, seed=seed, on_begun=check_output, on_trial=finished
+            )
+        except KeyboardInterrupt:
+            talk(f"stopped; {where} has the trials so far, run the same command to go on")
+            raise
+    _write(output, found.best, identity)
     if as_json:
         print_json({**found._asdict(), "best": dict(found.best), "metric": metric, "clicks": clicks})
     talk(
@@ -109,7 +148,7 @@ def _with(options: Options, chosen: Mapping[str, Value]) -> Settings:
     ).all_settings()
 
 
-def _write(output: Path, best: Mapping[str, Value]) -> None:
+def _write(output: Path, best: Mapping[str, Value], identity: Mapping[str, str]) -> None:
     document: dict[str, object] = {}
     for name, value in sorted(best.items()):
         *path, key = name.split(".")
@@ -117,4 +156,17 @@ def _write(output: Path, best: Mapping[str, Value]) -> None:
         for part in path:
             section = section.setdefault(part, {})  # type: ignore[assignment]
         section[key] = value
-    output.write_text("# Found by `eddyline tune`.\n" + tomli_w.dumps(document), encoding="utf-8")
+    body = tomli_w.dumps(document)
+    output.write_text(f"{_header(body, identity)}\n{body}", encoding="utf-8")
+
+
+def _written_by(output: Path, identity: Mapping[str, str]) -> bool:
+    """Whether this search wrote the file, and nobody has changed it since."""
+    header, _, body = output.read_bytes().decode(errors="replace").partition("\n")
+    return header == _header(body, identity)
+
+
+def _header(body: str, identity: Mapping[str, str]) -> str:
+    """The file's first line, by which the same search knows that it may overwrite the file."""
+    mark = hashlib.sha256(json.dumps([body, dict(identity)]).encode()).hexdigest()[:16]
+    return f"{_FOUND}, which overwrites this file when it goes on, unless it was changed ({mark})."

@@ -17,7 +17,7 @@ from eddyline.stream.cli.output import print_json, print_table, talk
 
 if TYPE_CHECKING:
     from eddyline.replay.click_table import ClickTable
-    from eddyline.replay.validate import Example, Finding
+    from eddyline.replay.findings import Example, Finding
 
 __all__ = ["register"]
 
@@ -37,6 +37,7 @@ def validate(
         Path | None,
         Parameter(help="Write a clean log: sorted by time, without bad rows, repeated clicks and future ones."),
     ] = None,
+    force: Annotated[bool, Parameter(help="Let --write overwrite an existing file.")] = False,
     drop_bots: Annotated[bool, Parameter(help="Leave out users who click like machines, too.")] = False,
     drop_unknown: Annotated[bool, Parameter(help="Leave out ids such as null, -1 or unknown, too.")] = False,
     bot_rate: Annotated[float, Parameter(help="Clicks a minute, over ten minutes, that no person makes.")] = 30.0,
@@ -53,12 +54,13 @@ def validate(
         raise ConfigurationError(f"validate: --warmup {warmup:g}: want a share between 0 and 1")
     if bot_rate <= 0:
         raise ConfigurationError(f"validate: --bot-rate {bot_rate:g}: want more than 0")
-    if write is None and (drop_bots or drop_unknown):
-        raise ConfigurationError("validate: --drop-bots and --drop-unknown belong to --write CLEAN")
+    if write is None and (drop_bots or drop_unknown or force):
+        raise ConfigurationError("validate: --drop-bots, --drop-unknown and --force belong to --write CLEAN")
     options.settings()
 
     from eddyline.replay.clean import check_target, write_clean  # noqa: PLC0415
     from eddyline.replay.click_table import read_table  # noqa: PLC0415
+    from eddyline.replay.findings import counted  # noqa: PLC0415
     from eddyline.replay.flaws import flawed  # noqa: PLC0415
     from eddyline.replay.logs import Columns, estimate_rows  # noqa: PLC0415
     from eddyline.replay.validate import ValidateSettings  # noqa: PLC0415
@@ -66,7 +68,7 @@ def validate(
     from eddyline.stream.cli.progress import progress  # noqa: PLC0415
 
     if write is not None:
-        check_target(log, write)
+        check_target(log, write, force=force)
     named = Columns(**asdict(columns))
     settings = ValidateSettings(now_ms=time.time_ns() // 1_000_000, warm_up=warmup, bot_rate=bot_rate)
     with progress("reading", estimate_rows(log)) as advance:
@@ -85,7 +87,8 @@ def validate(
     _tell(log, table, findings)
     if cleaned is not None:
         parts = ", ".join(f"{count:,} {reason}" for reason, count in cleaned.dropped.items())
-        talk(f"wrote {cleaned.clicks:,} clicks to {write}; dropped: {parts}; {cleaned.moved:,} moved to their time")
+        wrote = f"wrote {counted(cleaned.clicks, 'click')} to {write}"
+        talk(f"{wrote}; dropped: {parts}; {cleaned.moved:,} moved to their time")
     return _CHECK_FAILED if any(one.verdict == "FAIL" for one in findings) else 0
 
 
@@ -109,11 +112,14 @@ def _words(example: Example) -> str:
 
 
 def _tell(log: Path, table: ClickTable, findings: list[Finding]) -> None:
+    from eddyline.replay.findings import counted  # noqa: PLC0415
+
     failed, warned = (sum(one.verdict == verdict for one in findings) for verdict in ("FAIL", "WARN"))
-    said = f"{log}: {len(table):,} clicks of {len(table.users):,} users on {len(table.items):,} items"
+    said = f"{log}: {counted(len(table), 'click')} of {counted(len(table.users), 'user')}"
+    said += f" on {counted(len(table.items), 'item')}"
     if len(table):
         said += f", {_iso(int(table.ts_ms.min()))} to {_iso(int(table.ts_ms.max()))}"
-    talk(f"{said}; {failed} checks failed, {warned} warn")
+    talk(f"{said}; {counted(failed, 'check')} failed, {counted(warned, 'warns', 'warn')}")
 
 
 def _outline(log: Path, table: ClickTable) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Every run is an `eddyline replay` with one setting for all logs. Logs are looked for in EDDYLINE_LOGS; where there are
 none, a made-up stream stands in. Results, HTML reports and quality.md are written to build/quality/; a result that is
-there for the same code, settings, flags and log is not made again. Exit code 1: a run failed. A goal may fail.
+there for the same code, settings, flags and log is not made again. Exit code 1: a run failed, 130: it was stopped
+(Ctrl-C). A goal may fail.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def main(words: Sequence[str]) -> int:
     """Run everything, and say what holds.
 
     Returns:
-        The exit code: 1 if a run failed.
+        The exit code: 1 if a run failed, 130 if it was stopped.
     """
     parser = argparse.ArgumentParser(prog="make quality ARGS=…", description=__doc__.partition("\n")[0])
     parser.add_argument("--limit", type=int, help="clicks of each log")
@@ -160,7 +161,11 @@ def main(words: Sequence[str]) -> int:
         for run in sorted(runs, key=lambda run: -run.minutes):
             print(f"{run.minutes:4.0f} min  {run.name}: eddyline {' '.join(run.arguments)}")
         return 0
-    results, failed = make(runs, OUT, asked.jobs, again=asked.again)
+    try:
+        results, failed = make(runs, OUT, asked.jobs, again=asked.again)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on with the runs that are not done\n")
+        return 130
     others = {run.name: kept(run, OUT) for run in planned if run not in runs}
     results |= {name: result for name, result in others.items() if result is not None}
     console = Console(width=None if sys.stdout.isatty() else 250)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-__all__ = ["Results", "Run", "kept", "make"]
+__all__ = ["Children", "Results", "Run", "kept", "make"]
 
 ROOT = Path(__file__).parents[2]
 SAY_EVERY_S = 60
@@ -64,6 +66,9 @@ def make(runs: Iterable[Run], folder: Path, jobs: int, *, again: bool = False) -
 
     Returns:
         The results by name, and the names of the runs that failed; these leave the other ones alone.
+
+    Raises:
+        KeyboardInterrupt: it was stopped; nothing that it began runs any more.
     """
     folder.mkdir(parents=True, exist_ok=True)
     results: Results = {}
@@ -75,30 +80,73 @@ def make(runs: Iterable[Run], folder: Path, jobs: int, *, again: bool = False) -
             todo.append(run)
     _say(f"{len(results)} results are there, {len(todo)} runs to make, {jobs} at a time")
     failed: list[str] = []
+    children = Children()
     with ThreadPoolExecutor(jobs) as pool:
-        running: dict[Future[dict[str, Any]], str] = {pool.submit(_make, run, folder): run.name for run in todo}
-        while running:
-            done, _ = wait(running, SAY_EVERY_S, FIRST_COMPLETED)
-            for one in done:
-                name = running.pop(one)
-                try:
-                    results[name] = one.result()
-                except (OSError, ValueError, subprocess.CalledProcessError) as error:
-                    failed.append(name)
-                    _say(f"{name} FAILED; {folder / name}.log has what it said: {error}")
-            under_way = ", ".join(name for future, name in running.items() if future.running())
-            _say(f"{len(todo) - len(running)} of {len(todo)} done" + (f"; under way: {under_way}" if under_way else ""))
+        running = {pool.submit(_make, run, folder, children): run.name for run in todo}
+        try:
+            while running:
+                done, _ = wait(running, SAY_EVERY_S, FIRST_COMPLETED)
+                for one in done:
+                    name = running.pop(one)
+                    try:
+                        results[name] = one.result()
+                    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+                        failed.append(name)
+                        _say(f"{name} FAILED; {folder / name}.log has what it said: {error}")
+                _tell(running, len(todo))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            children.end()
+            raise
     return results, failed
 
 
-def _make(run: Run, folder: Path) -> dict[str, Any]:
+def _tell(running: Mapping[Future[dict[str, Any]], str], all_runs: int) -> None:
+    under_way = ", ".join(name for future, name in running.items() if future.running())
+    _say(f"{all_runs - len(running)} of {all_runs} done" + (f"; under way: {under_way}" if under_way else ""))
+
+
+class Children:
+    """Processes begun by several threads, which end together when they are told to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._ended = False
+
+    def run(self, command: Sequence[str], *, stdout: IO[bytes], stderr: IO[bytes], env: Mapping[str, str]) -> None:
+        """Run one to its end.
+
+        Raises:
+            CalledProcessError: it failed, or was ended.
+        """
+        with self._lock:
+            if self._ended:
+                raise subprocess.CalledProcessError(-signal.SIGTERM, command)
+            process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=env)
+            self._running.add(process)
+        code = process.wait()
+        with self._lock:
+            self._running.remove(process)
+        if code:
+            raise subprocess.CalledProcessError(code, command)
+
+    def end(self) -> None:
+        """End those that run, and begin no more."""
+        with self._lock:
+            self._ended = True
+            for process in self._running:
+                process.terminate()
+
+
+def _make(run: Run, folder: Path, children: Children) -> dict[str, Any]:
     start, key = time.monotonic(), run.key()
     _say(f"{run.name} begins")
     place = folder / run.name
     command = [sys.executable, "-m", "eddyline.stream.cli", *run.arguments, "--html", f"{place}.html"]
     made, key_file = Path(f"{place}.made"), Path(f"{place}.key")
     with made.open("wb") as out, Path(f"{place}.log").open("wb") as said:
-        subprocess.run(command, check=True, stdout=out, stderr=said, env=_environment())
+        children.run(command, stdout=out, stderr=said, env=_environment())
     result: dict[str, Any] = json.loads(made.read_text())
     key_file.unlink(missing_ok=True)
     made.replace(f"{place}.json")

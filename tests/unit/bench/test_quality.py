@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,7 +59,7 @@ class Replays:
 @pytest.fixture
 def replays(monkeypatch: pytest.MonkeyPatch) -> Replays:
     made = Replays({"models": {}})
-    monkeypatch.setattr(runs.subprocess, "run", made)
+    monkeypatch.setattr(runs.Children, "run", made)
     return made
 
 
@@ -106,6 +110,31 @@ def test_the_exit_code_tells_of_runs_not_of_goals(
     assert "| eddyline | 0.4120 |" in (tmp_path / "quality.md").read_text()  # what is there is told again
     replays.fails = "made-up"
     assert quality.main(["--only", "made-up", "--again"]) == 1
+
+
+def test_ctrl_c_says_one_line_and_ends_what_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun, replay = tmp_path / "begun", tmp_path / "replay"
+    replay.write_text(f"#!/bin/sh\necho $$ >> {begun}\nexec sleep 100\n")
+    replay.chmod(0o755)
+    monkeypatch.setattr(runs.sys, "executable", str(replay))
+    monkeypatch.setattr(quality, "OUT", tmp_path)
+    monkeypatch.setenv("EDDYLINE_LOGS", str(tmp_path / "nowhere"))
+
+    def press_ctrl_c() -> None:
+        while not begun.exists() or not begun.read_text():
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    person = threading.Thread(target=press_ctrl_c)
+    person.start()
+    assert quality.main(["--jobs", "1"]) == 130
+    person.join()
+    assert capsys.readouterr().err.endswith("\nstopped; the same command goes on with the runs that are not done\n")
+    (process,) = begun.read_text().split()  # the other runs were never begun
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(process), 0)
 
 
 def test_the_plan_is_of_the_logs_that_are_there(log: Path) -> None:

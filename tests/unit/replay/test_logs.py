@@ -254,10 +254,24 @@ class TestWrongFiles:
             list(read_log(write(tmp_path, "a.parquet", "user_id")))
 
     def test_an_empty_file(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigurationError, match=r"no column `user_id`.*\(none\)"):
-            list(read_log(write(tmp_path, "a.csv", "")))
+        for name in ("a.csv", "a.jsonl", "a.parquet"):
+            with pytest.raises(ConfigurationError, match=f"{name} is empty: check"):
+                list(read_log(write(tmp_path, name, "")))
+        with pytest.raises(ConfigurationError, match=r"u\.data is empty: check"):
+            list(read_log(write(tmp_path, "u.data", ""), Columns(layout="movielens")))
+        (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b""))
+        with pytest.raises(ConfigurationError, match=r"a\.csv\.gz is empty once unpacked"):
+            list(read_log(tmp_path / "a.csv.gz"))
         assert list(read_log(write(tmp_path, "b.csv", HEADER))) == []
-        assert list(read_log(write(tmp_path, "a.jsonl", ""))) == []
+
+    def test_a_name_that_says_another_compression(self, tmp_path: Path) -> None:
+        for name in ("a.csv", "a.jsonl", "a.parquet"):
+            (tmp_path / name).write_bytes(gzip.compress(HEADER.encode()))
+            with pytest.raises(ConfigurationError, match=f"{name} is compressed with gzip: its name must end in .gz"):
+                list(read_log(tmp_path / name))
+        (tmp_path / "a.csv.gz").write_text(HEADER)
+        with pytest.raises(ConfigurationError, match=r"a.csv.gz is not compressed with gzip: its name must not end"):
+            list(read_log(tmp_path / "a.csv.gz"))
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from eddyline.replay.clean import Cleaned, check_target, write_clean
 from eddyline.replay.click_table import ClickTable, read_table
+from eddyline.replay.findings import Finding
 from eddyline.replay.flaws import flawed
 from eddyline.replay.logs import Columns, LogError, read_log
 from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks
-from eddyline.replay.validate import Finding, ValidateSettings, validate
+from eddyline.replay.validate import ValidateSettings, validate
 from eddyline.state.errors import ConfigurationError, EddylineError
 
 REAL_LOGS = Path(__file__).parents[4] / "shared" / "data"
@@ -50,7 +51,7 @@ def test_a_good_log_passes_everything(tmp_path: Path) -> None:
     found = checked_lines(tmp_path, some_clicks())
     assert {one.verdict for one in found.values()} == {"PASS"}
     assert list(found) == [
-        "rows", "order of time", "duplicates", "event ids", "future", "gaps", "kinds", "bots", "unknown ids",
+        "rows", "order of time", "duplicates", "event ids", "future", "past", "gaps", "kinds", "bots", "unknown ids",
         "users with one click", "items with one click", "user is item", "ties", "order by item id", "boundary",
     ]  # fmt: skip
 
@@ -71,8 +72,13 @@ def test_an_empty_log_fails_and_nothing_else_is_looked_at(tmp_path: Path) -> Non
     assert "empty" in found["rows"].remedy
 
 
-def test_one_click_is_enough_to_look_at(tmp_path: Path) -> None:
-    assert len(checked_lines(tmp_path, [(START, "u", "i", "v")])) == 15
+def test_few_clicks_are_looked_at_but_warn_that_they_are_few(tmp_path: Path) -> None:
+    found = checked_lines(tmp_path, [(START, "u", "i", "v")])
+    assert len(found) == 16
+    assert (found["rows"].verdict, found["rows"].found) == ("WARN", "0 rows cannot be read, 1 can")
+    assert found["users with one click"].verdict == "PASS"
+    assert found["users with one click"].found == "1 of 1 user (100%) has one click; too few clicks to judge"
+    assert checked_lines(tmp_path, some_clicks(100))["rows"].verdict == "PASS"
 
 
 class TestOrder:
@@ -115,6 +121,14 @@ class TestRepeated:
 def test_the_future_fails(tmp_path: Path) -> None:
     found = checked_lines(tmp_path, [(START, "u", "i", "v"), (NOW_MS // 1000 + 5, "u", "j", "v")])["future"]
     assert (found.verdict, found.count, found.examples[0].line) == ("FAIL", 1, 3)
+
+
+def test_seconds_read_as_milliseconds_are_told_by_their_year(tmp_path: Path) -> None:
+    log = write(tmp_path, [(START + n, "u", "i", "v") for n in range(5)])
+    found = checked(log, Columns(time_unit="ms"))["past"]
+    assert (found.verdict, found.found, found.examples[0].line) == ("WARN", "5 clicks are earlier than 1990", 2)
+    assert "--time-unit" in found.remedy
+    assert checked(log)["past"].verdict == "PASS"
 
 
 class TestGaps:
@@ -266,12 +280,17 @@ class TestClean:
         done = self.clean(write(tmp_path, [*robot, (START + 500, "u", "i", "v")]), tmp_path / "c.csv")
         assert (done.clicks, done.dropped["bots"]) == (1, 400)
 
-    def test_values_sessions_and_names_of_rows_are_kept(self, tmp_path: Path) -> None:
+    def test_values_and_sessions_are_kept_and_no_event_ids_made_up(self, tmp_path: Path) -> None:
         log = write(tmp_path, [(START, "u", "i", 0.0, "s")], header=(*NAMES[:3], "value", "session_id"))
         self.clean(log, tmp_path / "c.csv")
         assert (tmp_path / "c.csv").read_text() == (
-            "timestamp,user_id,item_id,event_type,value,session_id,event_id\n1700000000,u,i,click,0.0,s,log-1\n"
+            "timestamp,user_id,item_id,event_type,value,session_id\n1700000000,u,i,click,0.0,s\n"
         )
+
+    def test_bad_rows_are_no_event_ids(self, tmp_path: Path) -> None:
+        lines = [(START, "u", "i", "v"), ("never", "u", "i", "v"), (START + 1, "u", "j", "v")]
+        self.clean(write(tmp_path, lines), tmp_path / "c.csv")
+        assert (tmp_path / "c.csv").read_text().partition("\n")[0] == "timestamp,user_id,item_id,event_type"
 
     def test_the_same_log_gives_the_same_bytes(self, tmp_path: Path) -> None:
         log = write(tmp_path, some_clicks(50))
@@ -287,7 +306,7 @@ class TestClean:
         table = read_table(log, columns)
         write_clean(log, columns, table, {}, tmp_path / "c.csv")
         assert [click.item_id for click in read_log(tmp_path / "c.csv")] == ["first", "second", "third"]
-        assert list(read_log(log, columns)) == list(read_log(tmp_path / "c.csv"))
+        assert [click.item_id for click in read_log(log, columns)] == ["first", "second", "third"]
 
     def test_a_log_that_grew_in_between(self, tmp_path: Path) -> None:
         log = write(tmp_path, some_clicks(20))
@@ -307,6 +326,14 @@ class TestClean:
         ):
             with pytest.raises(ConfigurationError, match=said):
                 check_target(log, target)
+
+    def test_a_target_that_is_there(self, tmp_path: Path) -> None:
+        log, target = write(tmp_path, some_clicks(5)), write(tmp_path, some_clicks(1), "c.csv")
+        with pytest.raises(ConfigurationError, match=r"c\.csv: it exists; .* with --force"):
+            check_target(log, target)
+        check_target(log, target, force=True)
+        with pytest.raises(ConfigurationError, match="the log itself"):
+            check_target(log, log, force=True)
 
     def test_a_target_that_is_a_folder(self, tmp_path: Path) -> None:
         (tmp_path / "c.csv").mkdir()

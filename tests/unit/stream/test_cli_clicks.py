@@ -11,7 +11,7 @@ from eddyline.replay.logs import Columns
 from eddyline.replay.synthetic import SyntheticSettings, synthetic_clicks
 from eddyline.state.records import Click
 from eddyline.stream.cli import main
-from eddyline.stream.cli.logs import DEFAULT_COLUMNS
+from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, logged_clicks
 from eddyline.stream.kafka import KafkaSettings
 from eddyline.stream.publish import Published
 from eddyline.stream.topics import Topics
@@ -79,7 +79,7 @@ def test_a_log_is_sent_by_its_columns_at_its_pace(sink: Sink, log: str, capsys: 
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "log.csv:3" in captured.err
-    assert "skipped 1 bad rows" in captured.err
+    assert "skipped 1 bad row of" in captured.err
     assert "published 2 clicks to shop.clicks.v1 (4/s)" in captured.err
 
 
@@ -113,6 +113,15 @@ def test_a_published_file_is_sent_in_the_order_of_time(
         ("196", "242", 3),
     ]
     assert "u.data: files of the layout movielens are not in the order of time" in capsys.readouterr().err
+
+
+def test_that_a_layout_is_sorted_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "u.data"
+    log.write_text("196\t242\t3\t881250949\n22\t377\t1\t878887116\n")
+    for _ in range(2):
+        clicks, _ = logged_clicks(log, LogColumns(layout="movielens"), None, None)
+        assert len(list(clicks)) == 2
+    assert capsys.readouterr().err.count("reading all of it to sort it") == 1
 
 
 def test_the_help_names_every_layout(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,11 +26,13 @@ COLUMNS = ["--user-column", "who", "--item-column", "what", "--time-column", "wh
 def test_findings_go_to_stdout_and_the_summary_to_stderr(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", log, *COLUMNS]) == 3
     captured = capsys.readouterr()
-    assert "FAIL  order of time         1      1 clicks come after a later one" in captured.out
+    assert "FAIL  order of time         1      1 click comes after a later one" in captured.out
     assert "FAIL rows\n  line 6: `what` is empty\n  → correct them" in captured.out
     assert "WARN duplicates\n  line 4: user u2, item i2, 2023-11-14T22:13:29.000Z\n  → " in captured.out
     assert "4 clicks of 3 users on 3 items, 2023-11-14T22:13:20.000Z to 2023-11-14T22:13:29.000Z" in captured.err
-    assert "4 checks failed, 1 warn" in captured.err
+    assert "4 checks failed, 1 warns" in captured.err
+    assert not [line for line in captured.out.splitlines() if line.endswith(" ")]
+    assert "--skip-bad" not in captured.out  # it has no such flag
 
 
 def test_json_is_one_document(log: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +62,25 @@ def test_an_empty_log_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n")
     assert main(["validate", "log.csv", "--write", "clean.csv"]) == 3
     assert "the log is empty" in capsys.readouterr().out
-    assert (tmp_path / "clean.csv").read_text() == "timestamp,user_id,item_id,event_type,event_id\n"
+    assert (tmp_path / "clean.csv").read_text() == "timestamp,user_id,item_id,event_type\n"
+
+
+def test_an_existing_file_is_kept_unless_forced(log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "clean.csv").write_text("mine")
+    assert main(["validate", log, *COLUMNS, "--write", "clean.csv"]) == 2
+    assert "--write clean.csv: it exists" in capsys.readouterr().err
+    assert (tmp_path / "clean.csv").read_text() == "mine"
+    assert main(["validate", log, *COLUMNS, "--write", "clean.csv", "--force"]) == 3
+    assert (tmp_path / "clean.csv").read_text() != "mine"
+
+
+def test_one_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.csv").write_text("user_id,item_id,timestamp\nu,i,1700000000\n")
+    assert main(["validate", "one.csv"]) == 0
+    assert "1 click of 1 user on 1 item" in capsys.readouterr().err
+    (tmp_path / "one.csv").write_text("user_id,item_id,timestamp\nu,i,never\n")
+    assert main(["validate", "one.csv"]) == 3
+    assert "1 check failed, 0 warn" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -71,6 +91,7 @@ def test_an_empty_log_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["log.csv", "--warmup", "1"], "--warmup 1: want a share between 0 and 1"),
         (["log.csv", "--bot-rate", "0"], "--bot-rate 0: want more than 0"),
         (["log.csv", "--drop-bots"], "belong to --write CLEAN"),
+        (["log.csv", "--force"], "belong to --write CLEAN"),
         (["log.csv", "--write", "log.csv"], "that is the log itself"),
         (["log.csv", "--write", "clean.txt"], "must end in .csv"),
         (["log.csv"], "there is no column `user_id`"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,9 @@ def _rivals(chosen: str, question: Question, seed: int) -> list[Contender]:
         for one in groups.get(name, [name]):
             if one not in known:
                 there = ", ".join([*groups, *known])
-                raise ConfigurationError(f"--baselines {one}: there is no such baseline; there are {there}")
+                near = difflib.get_close_matches(one, [*groups, *known], n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ConfigurationError(f"--baselines {one}: there is no such baseline; there are {there}{hint}")
             if one in rivals:
                 continue
             try:

@@ -152,4 +152,5 @@ def made_up(clicks: int | None, seed: int | None, assignments: Iterable[str] = (
         name = detail["loc"][0]
         flag = f"--{name} " if name in ("clicks", "seed") else f"--stream {name}="
         there = ", ".join(SyntheticSettings.model_fields)
-        raise ConfigurationError(f"{flag}{detail['input']}: {detail['msg']}; a stream has {there}") from error
+        what = "there is no such setting" if detail["type"] == "extra_forbidden" else detail["msg"]
+        raise ConfigurationError(f"{flag}{detail['input']}: {what}; a stream has {there}") from error

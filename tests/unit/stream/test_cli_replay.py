@@ -99,7 +99,8 @@ def test_a_peer_that_was_asked_for_is_an_error_where_it_is_not_installed(
 
 def test_an_unknown_baseline_is_an_error_that_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", *SMALL, "--baselines", "popularty"]) == 2
-    assert "popularty: there is no such baseline; there are all, peers, popularity," in (said := capsys.readouterr().err)
+    said = capsys.readouterr().err
+    assert "popularty: there is no such baseline; there are all, peers, popularity," in said
     assert "did you mean popularity?" in said
 
 

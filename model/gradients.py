@@ -1,6 +1,6 @@
 """Operations whose gradients are written out: autograd would keep and fill several times the memory for them.
 
-Each goes back once: what it keeps is changed on the way.
+Each goes back once, and has no second derivative: what it keeps is used up on the way.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from eddyline.model.compiled import compiled
 
@@ -43,13 +44,15 @@ class _PoolCrossEntropy(Function):
         ctx.share = logits.sub_(most.unsqueeze(1)).exp_()
         total = ctx.share.sum(1)
         ctx.save_for_backward(users, rows, target, total)
-        loss: Tensor = most + total.log() - own
+        loss: Tensor = (most - own) + total.log()
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         users, rows, target, total = ctx.saved_tensors
-        slope = ctx.share.mul_((grads[0] / total).unsqueeze(1))
+        share, ctx.share = ctx.share, None
+        slope = share.mul_((grads[0] / total).unsqueeze(1))
         slope[torch.arange(len(slope)), target] -= grads[0]
         return slope @ rows, slope.T @ users, None, None
 
@@ -78,6 +81,7 @@ class _RowProducts(Function):
         return products
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         users, table, at = ctx.saved_tensors
         slope, to_users, to_table = grads[0].contiguous(), torch.zeros_like(users), torch.zeros_like(table)

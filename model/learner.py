@@ -237,7 +237,7 @@ class Learner:
         return each.mean()
 
     def _average(self, but: Tensor | None = None) -> None:
-        """Take the head's weights of now, but for one, into the running average, which the first steps share evenly."""
+        """Take the head's weights of now, but for one, into the running average; the first share it about evenly."""
         self._steps += 1
         with torch.no_grad():
             for averaged, parameter in zip(self._averaged, self.network.head, strict=True):

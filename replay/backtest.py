@@ -25,9 +25,10 @@ from eddyline.model.counts import CountsSettings
 from eddyline.model.dense import SCORED
 from eddyline.model.engine import EngineSettings
 from eddyline.replay.contender import Answers, BlockContender, Contender, TickContender, WarmUp, joined
-from eddyline.replay.metrics import DIVISIONS, Groups, Scores, SinceDrift, compare
+from eddyline.replay.metrics import Groups, Scores, SinceDrift, compare
 from eddyline.replay.outline import BacktestSettings, Outline, Source, outline
 from eddyline.replay.ticks import MOST, Block, Stream, blocks
+from eddyline.state.errors import EddylineError
 from eddyline.state.records import Click
 from eddyline.state.times import to_iso
 
@@ -85,11 +86,13 @@ def backtest(
         `data` and `models` of the report.
 
     Raises:
-        EddylineError: the log cannot be used.
+        EddylineError: the log cannot be used, or nothing of it counts.
     """
     found = outline(source, settings)
     run = _Run(contenders, settings, Stream(engine, weights, counts), found, on_progress, drifts_ms)
     run.over(source())
+    if contenders and not run.scored:
+        raise EddylineError("none of the clicks after the warm-up counts: check --kinds and --rank")
     return {"data": run.data(), "models": run.figures()}
 
 
@@ -235,6 +238,11 @@ class _Run:
             if recall is not None:
                 entry.retention.append({"click": self._done, "recall@20": recall})
 
+    @property
+    def scored(self) -> int:
+        """How many clicks counted."""
+        return self._entries[0].scores.clicks if self._entries else 0
+
     def _recall(self) -> float | None:
         """Of the first model so far."""
         return self._entries[0].scores.recall() if self._entries else None
@@ -256,7 +264,7 @@ class _Run:
             "from": to_iso(found.first_ms),
             "until": to_iso(found.last_ms),
             "warm_up_clicks": found.warm_up,
-            "scored_clicks": self._entries[0].scores.clicks if self._entries else 0,
+            "scored_clicks": self.scored,
             "kinds": dict(sorted(found.kinds.items())),
         }
 
@@ -283,7 +291,7 @@ class _Run:
             for entry in self._entries
         }
 
-    def _within(self, entry: _Entry, metric: str) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    def _within(self, entry: _Entry, metric: str) -> dict[str, dict[str, dict[str, dict[str, float | None]]]]:
         """The model beside every other on the clicks of each group of each division."""
         return {
             division: {
@@ -296,7 +304,7 @@ class _Run:
                 }
                 for group in groups
             }
-            for division, groups in DIVISIONS.items()
+            for division, groups in entry.scores.divisions.items()
         }
 
     def _windowed(self, figures: dict[str, Any]) -> dict[str, Any]:

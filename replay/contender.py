@@ -48,6 +48,7 @@ class Answers(NamedTuple):
         loss: −log of the probability given to the clicked item, NaN where the model gives none, (B,).
         published: rank of the clicked item on the list that the topic held, 0 where it was not on it, (B,); None
             for a model that publishes nothing.
+        held: those lists, as `top`; or None.
         sources: share of each source in the scores of the K best items, see `PARTS`, (len(PARTS),); or None.
     """
 
@@ -55,6 +56,7 @@ class Answers(NamedTuple):
     top: npt.NDArray[np.int32]
     loss: npt.NDArray[np.float32]
     published: npt.NDArray[np.int32] | None = None
+    held: npt.NDArray[np.int32] | None = None
     sources: npt.NDArray[np.float64] | None = None
 
 
@@ -63,12 +65,14 @@ def joined(answers: Sequence[Answers]) -> Answers:
     if len(answers) == 1:
         return answers[0]
     published = [one.published for one in answers if one.published is not None]
+    held = [one.held for one in answers if one.held is not None]
     sources = [one.sources for one in answers if one.sources is not None]
     return Answers(
         np.concatenate([one.rank for one in answers]),
         np.concatenate([one.top for one in answers]),
         np.concatenate([one.loss for one in answers]),
         np.concatenate(published) if published else None,
+        np.concatenate(held) if held else None,
         np.sum(sources, 0) if sources else None,
     )
 

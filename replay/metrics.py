@@ -23,10 +23,12 @@ from eddyline.model.ranking import PARTS
 from eddyline.replay.contender import Answers
 from eddyline.replay.ticks import Block
 
-__all__ = ["ACTIVITY", "DIVISIONS", "ITEM_AGE", "SINCE_DRIFT", "Groups", "Scores", "SinceDrift", "compare", "gains"]
+__all__ = ["ACTIVITY", "ITEM_AGE", "SINCE_DRIFT", "Groups", "Scores", "SinceDrift", "compare", "gains"]
 
 BUCKETS = 1000
 DRAWS = 2000
+LEAST_BUCKETS = 10
+"""Samples of fewer are too much alike for an interval."""
 _DAY_MS = 86_400_000
 ACTIVITY = ("0", "1-4", "5-19", "20+")
 ITEM_AGE = ("unseen", "< 1 day", "1-7 days", "> 7 days")
@@ -122,7 +124,7 @@ class Scores:
     Args:
         ks: list lengths, ascending; the last is the main one.
         windows: how many windows the counted clicks are cut in.
-        serve_published: of a model that publishes lists, a click's rank is the one on the list that the topic held.
+        serve_published: of a model that publishes lists, those that the topic held are what counts.
     """
 
     def __init__(self, ks: Sequence[int], windows: int, *, serve_published: bool = False) -> None:
@@ -142,7 +144,10 @@ class Scores:
         """Take in the answers to the clicks of a block that are `scored`, (B,); `counts` know all its items."""
         published = answers.published
         if published is not None and self._serve_published:
-            answers, published = answers._replace(rank=published), None
+            # what the topic holds are lists: there is no probability, and nobody says what they were made of
+            none = np.full(len(published), np.nan, np.float32)
+            held = answers.top if answers.held is None else answers.held
+            answers, published = answers._replace(rank=published, top=held, loss=none, sources=None), None
         rank = answers.rank[scored]
         values = np.concatenate([gains(rank, k) for k in self.ks], axis=1)
         self._by_window.add(groups.window[scored], values)
@@ -196,10 +201,14 @@ class Scores:
             "windows": self._rows(self._by_window),
             "by": {
                 name: dict(zip(groups, self._rows(self._by[name].joined(BUCKETS)), strict=True))
-                for name, groups in DIVISIONS.items()
-                if self._by[name].clicks.any()
+                for name, groups in self.divisions.items()
             },
         }
+
+    @property
+    def divisions(self) -> Mapping[str, Sequence[str]]:
+        """The groups of each division that any click is in."""
+        return {name: groups for name, groups in DIVISIONS.items() if self._by[name].clicks.any()}
 
     def _rows(self, sums: _Sums) -> list[dict[str, Any]]:
         return [
@@ -258,8 +267,11 @@ def _draws(buckets: int, seed: int) -> npt.NDArray[np.float64]:
 
 def compare(
     one: Scores, other: Scores, metric: str, seed: int = 0, division: str | None = None, group: str = ""
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Ratio of a metric, one ÷ other, with the 95 % interval of the paired bootstrap over buckets of users.
+
+    None is what cannot be told: the ratio to nothing, an interval of few buckets, or its end where there is none as the
+    other model had nothing in some samples.
 
     Args:
         one, other: the figures of two models on the same clicks.
@@ -270,9 +282,13 @@ def compare(
     a, clicks = one.buckets(metric, division, group)
     b, _ = other.buckets(metric, division, group)
     used = np.flatnonzero(clicks)
-    if not len(used) or b.sum() <= 0:
-        return {"ratio": float("nan"), "low": float("nan"), "high": float("nan")}
+    if b.sum() <= 0:
+        return {"ratio": None, "low": None, "high": None}
+    ratio = float(a.sum() / b.sum())
+    if len(used) < LEAST_BUCKETS:
+        return {"ratio": ratio, "low": None, "high": None}
     times = _draws(len(used), seed)
-    ratios = (times @ a[used]) / np.maximum(times @ b[used], 1e-12)
-    low, high = np.percentile(ratios, [2.5, 97.5]).tolist()
-    return {"ratio": float(a.sum() / b.sum()), "low": low, "high": high}
+    ours, theirs = times @ a[used], times @ b[used]
+    some = theirs > 0
+    low, high = np.percentile(ours[some] / theirs[some], [2.5, 97.5]).tolist()
+    return {"ratio": ratio, "low": low, "high": high if some.all() else None}

@@ -90,7 +90,9 @@ def outline(source: Source, settings: BacktestSettings) -> Outline:
         before += settings.warm_up_until_ms is not None and click.ts_ms < settings.warm_up_until_ms
     if found.clicks and (unknown := [kind for kind in settings.kinds if kind not in found.kinds]):
         there = ", ".join(sorted(found.kinds))
-        raise ConfigurationError(f"--kinds {','.join(unknown)}: the log has no such clicks; it has {there}")
+        raise ConfigurationError(
+            f"--kinds {','.join(unknown)}: there are no such clicks of a weight above 0; there are {there}"
+        )
     found.users, found.items, found.fingerprint = len(users), len(items), digest.hexdigest()
     found.warm_up = round(found.clicks * settings.warm_up) if settings.warm_up_until_ms is None else before
     if found.warm_up < _LEAST or found.clicks - found.warm_up < _LEAST:

@@ -167,7 +167,7 @@ class Eddyline:
         self._waiting += step.examples
         asked = np.arange(0, len(block), _SOURCES_EVERY)
         sources = self._engine.ranking.sources(step.view, asked, step.judged.top[asked])
-        published = topic.follow(block, step, again) if topic is not None and again is not None else None
+        published, held = topic.follow(block, step, again) if topic is not None and again is not None else (None, None)
         self._uncounted.append(step.evidence)
         if block.closed:
             for evidence in self._uncounted:
@@ -176,7 +176,7 @@ class Eddyline:
         self._learn(len(block))
         if block.closed:
             self._refresh(int(block.clicks.ts_ms[-1]))
-        return Answers(step.judged.rank, step.judged.top, step.judged.loss, published, sources)
+        return Answers(step.judged.rank, step.judged.top, step.judged.loss, published, held, sources)
 
     def _learn(self, block: int) -> None:
         """Learn as the trainer does, from the examples that wait: of so many blocks as are nearest to a step's.

@@ -86,8 +86,12 @@ class Published(RowTable):
                 last, self._refreshed_ms = start, now_ms
         return points
 
-    def follow(self, block: Block, step: Step, again: Again) -> npt.NDArray[np.int32]:
-        """Put the new lists on the topic; the places of the clicked items on those it held as they were clicked."""
+    def follow(self, block: Block, step: Step, again: Again) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Put the new lists on the topic.
+
+        Returns:
+            The places of the clicked items on the lists that it held as they were clicked, (B,); those lists, (B, K).
+        """
         M, user, moment = len(block.ends), block.clicks.user, block.moment
         held = self.at(block.users[user])
         # Of each moment first the lists made anew, then the clicks, then the lists they bring.
@@ -106,7 +110,7 @@ class Published(RowTable):
         active = block.users[user[step.listed]]
         self.put(active, step.lists.item[: len(active)])
         self.active.note(active.tolist())
-        return _place(held, step.target)
+        return _place(held, step.target), held
 
     def _for_newcomers(self, step: Step, again: Again, moment: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """The list for newcomers at each of the moments; the newest one is kept."""

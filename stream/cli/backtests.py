@@ -95,7 +95,11 @@ def run_backtest(
     question = Question(asked.k[-1], asked.new_only)
     services, published = pipeline_settings(settings, weights_every_ms), asked.serve != "request"
     eddylines = [Eddyline(services, question, published=published, seed=asked.seed)]
-    eddylines += [Eddyline(services, question, without=part, seed=asked.seed) for part in dict.fromkeys(without)]
+    compared = asked.serve == "published"  # beside it only `published` needs those of the others
+    eddylines += [
+        Eddyline(services, question, published=compared, without=part, seed=asked.seed)
+        for part in dict.fromkeys(without)
+    ]
     if tensorboard is not None:
         for one in eddylines:
             one.on_step = board(tensorboard / one.name)

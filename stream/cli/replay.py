@@ -71,7 +71,7 @@ def replay(
     baselines: Annotated[
         str, Parameter(help="`all` that are installed, `none`, `peers` (other projects), or names by commas.")
     ] = "all",
-    seed: Annotated[int, Parameter(validator=Number(gte=0), help="Of everything drawn.")] = 0,
+    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**32), help="Of everything drawn.")] = 0,
     limit: Annotated[int | None, Parameter(validator=Number(gte=1), help="Stop after so many clicks.")] = None,
     skip_bad: Annotated[
         bool, Parameter(help="Skip rows that cannot be read instead of stopping at the first.")
@@ -97,8 +97,8 @@ def replay(
         raise ConfigurationError("replay: give either a LOG or --synthetic")
     if log is not None and (clicks is not None or stream):
         raise ConfigurationError("replay: --clicks and --stream are of a made-up stream; use --limit, or --synthetic")
-    if html is not None and not html.parent.is_dir():
-        raise ConfigurationError(f"--html {html}: there is no folder {html.parent}")
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):
+        raise ConfigurationError(f"--html {html}: want a file in a folder that is there")
     every_ms = _refresh(refresh)
     warm_up, warm_up_until_ms = _warm_up(warmup)
     lengths = tuple(sorted({_whole(part, "--k") for part in k.split(",")}))
@@ -179,16 +179,22 @@ _OF_THE_MODEL = ("clicks", "counts", "engine", "learner", "pretrain")
 def _write(result: dict[str, Any], html: Path | None, *, as_json: bool) -> None:
     from eddyline.replay.report import report_html, result_table  # noqa: PLC0415
 
-    if as_json:
-        print_json(result)
-    else:
-        Stdout().print(result_table(result))
-    if html is not None:
-        try:
-            html.write_text(report_html(result), encoding="utf-8")
-        except OSError as error:
-            raise EddylineError(f"{html}: the report could not be written: {error.strerror or error}") from error
-        talk(f"the report is in {html}")
+    try:
+        if as_json:
+            print_json(result)
+        else:
+            Stdout().print(result_table(result))
+    finally:  # the reader may have gone
+        if html is not None:
+            _write_report(html, report_html(result))
+
+
+def _write_report(html: Path, page: str) -> None:
+    try:
+        html.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise EddylineError(f"{html}: the report could not be written: {error.strerror or error}") from error
+    talk(f"the report is in {html}")
 
 
 def _compare(one: Path, other: Path, *, as_json: bool) -> None:

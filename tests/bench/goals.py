@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["METRIC", "Cold", "Goal", "Log", "best_rival", "cold_start", "goals"]
+__all__ = ["METRIC", "Cold", "Goal", "Log", "best_rival", "cold_start", "goals", "ratio_text"]
 
 METRIC = "ndcg@20"
 COLD = (("activity", "0", "users who never clicked"), ("item age", "< 1 day", "items less than a day old"))
@@ -71,9 +71,9 @@ def goals(log: Log, models: Mapping[str, Any]) -> Iterator[Goal]:
         yield Goal(log.name, f"NDCG@20 against {rival}", f"≥ {log.lead:.2f} ×", f"{ratio:.3f} ×", ratio >= log.lead)
     if "eddyline-without-neural" in models and log.neural is not None:
         against = ours["against"]["eddyline-without-neural"][METRIC]
-        holds = against["ratio"] >= log.neural and (not log.significant or against["low"] > 1)
+        holds = (against["ratio"] or 0) >= log.neural and (not log.significant or (against["low"] or 0) > 1)
         want = f"≥ {log.neural} ×" + (", interval above 1" if log.significant else "")
-        got = f"{against['ratio']:.4f} × ({against['low']:.4f}–{against['high']:.4f})"
+        got = ratio_text(against, 4)
         yield Goal(log.name, "the neural part earns its place", want, got, holds)
     if (without := models.get("eddyline-without-replay")) and without["retention"]:
         ratio = ours["retention"] / without["retention"]
@@ -87,6 +87,14 @@ def goals(log: Log, models: Mapping[str, Any]) -> Iterator[Goal]:
     for one in cold_start(models):
         got = f"{one.ours:.4f} / {one.theirs:.4f} ({one.best}), {one.interval}"
         yield Goal(log.name, one.what, "as good as the best baseline", got, one.ours >= one.theirs)
+
+
+def ratio_text(ratio: Mapping[str, float | None], digits: int) -> str:
+    """A ratio with its interval; – is what is not known."""
+    middle, low, high = (
+        "–" if (value := ratio[name]) is None else f"{value:.{digits}f}" for name in ("ratio", "low", "high")
+    )
+    return f"{middle} × ({low}–{high})"
 
 
 class Cold(NamedTuple):
@@ -116,6 +124,5 @@ def cold_start(models: Mapping[str, Any]) -> Iterator[Cold]:
         if rivals and mine["clicks"]:
             theirs = {name: float(figures["by"][division][group][METRIC]) for name, figures in rivals.items()}
             best = max(theirs, key=theirs.__getitem__)
-            against = models["eddyline"]["against_by"][division][group][best]
-            interval = f"{against['ratio']:.3f} × ({against['low']:.3f}–{against['high']:.3f})"
+            interval = ratio_text(models["eddyline"]["against_by"][division][group][best], 3)
             yield Cold(what, mine["clicks"], mine[METRIC], theirs[best], best, interval)

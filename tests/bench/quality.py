@@ -21,7 +21,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from goals import METRIC, Goal, Log, cold_start, goals
+from goals import METRIC, Goal, Log, cold_start, goals, ratio_text
 from runs import ROOT, Results, Run, kept, make
 from sheets import Sheet
 from studies import Curve, Daily, Refresh, Returning, Study
@@ -121,7 +121,7 @@ def _cell(models: Mapping[str, Any], name: str) -> str:
         return "–"
     text = f"{models[name][METRIC]:.4f}"
     against = models["eddyline"]["against"].get(name, {}).get(METRIC)
-    return f"{text}, {against['ratio']:.3f} ({against['low']:.3f}–{against['high']:.3f})" if against else text
+    return f"{text}, {ratio_text(against, 3).replace(' ×', '')}" if against else text
 
 
 def _cold_start_sheet(results: Mapping[str, Mapping[str, Any]]) -> Sheet:

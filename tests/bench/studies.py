@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from goals import METRIC, Goal, Log
+from goals import METRIC, Goal, Log, ratio_text
 from runs import Results, Run
 from sheets import Sheet
 
@@ -170,7 +170,7 @@ class Curve:
                     f"{data['scored_clicks']:,}",
                     f"{models['eddyline-without-neural'][METRIC]:.4f}",
                     f"{models['eddyline'][METRIC]:.4f}",
-                    f"{ratio['ratio']:.4f} ({ratio['low']:.4f}–{ratio['high']:.4f})",
+                    ratio_text(ratio, 4).replace(" ×", ""),
                 )
             )
         columns = ("log", "warm-up clicks", "scored clicks", "without neural", "eddyline", "ratio")

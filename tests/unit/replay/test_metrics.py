@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from eddyline.model.counts import Counts
 from eddyline.replay.contender import Answers
 from eddyline.replay.metrics import AFTER_DRIFT, DIVISIONS, Groups, Scores, SinceDrift, compare, gains
+from eddyline.state.evidence import Evidence
 
 
 def groups(count: int, bucket: list[int] | None = None, activity: int = 0) -> Groups:
@@ -130,9 +132,39 @@ def test_a_group_is_compared_on_its_own_clicks() -> None:
     assert 1.5 < found["low"] < 2.0 < found["high"] < 2.7
     assert compare(one, other, "recall@3", division="activity", group="1-4")["ratio"] == 0.5
     assert compare(one, other, "recall@3")["ratio"] == 1.0
-    assert math.isnan(compare(one, other, "recall@3", division="activity", group="20+")["ratio"])
+    nothing = {"ratio": None, "low": None, "high": None}
+    assert compare(one, other, "recall@3", division="activity", group="20+") == nothing
 
 
 def test_nothing_to_compare_is_no_number() -> None:
     nothing = Scores((3,), windows=2)
-    assert all(math.isnan(value) for value in compare(nothing, nothing, "recall@3").values())
+    assert set(compare(nothing, nothing, "recall@3").values()) == {None}
+
+
+def test_what_few_users_cannot_tell_is_not_told() -> None:
+    every = np.ones(40, np.bool_)
+    found = []
+    for buckets in (9, 40):
+        one, other = Scores((3,), windows=2), Scores((3,), windows=2)
+        bucket = [n % buckets for n in range(40)]
+        one.add(answers([1] * 40), groups(40, bucket), every, Counts())
+        other.add(answers([1] + [0] * 39), groups(40, bucket), every, Counts())
+        found.append(compare(one, other, "recall@3"))
+    few, sparse = found
+    assert few == {"ratio": 40.0, "low": None, "high": None}
+    assert sparse["ratio"] == 40.0
+    assert sparse["low"] is not None
+    assert sparse["high"] is None  # in some samples the other model has nothing
+
+
+def test_published_lists_are_what_counts_where_they_are_served() -> None:
+    lists = np.array([[0, 1, 2], [0, 1, 2]], np.int32)
+    given = answers([1, 1], loss=[0.5, 0.5])._replace(published=np.array([2, 0], np.int32), held=lists)
+    served = Scores((3,), windows=2, serve_published=True)
+    counts = Counts()
+    counts.fold(replace(Evidence.of_none(), new_ids=["a", "b", "c"]))
+    served.add(given, groups(2), np.ones(2, np.bool_), counts)
+    figures = served.figures(items=3)
+    assert figures["mrr@3"] == pytest.approx(0.25)
+    assert figures["coverage@3"] == 1.0
+    assert (figures["published"], figures["log_loss"], figures["sources"]) == (None, None, None)

@@ -287,7 +287,7 @@ class Refresh:
         note = (
             "Lists are made at each click of their user, and anew for recently active users with a new version or "
             "after so many clicks of anyone. Users who never clicked read the list for newcomers, made anew with "
-            "these. Online-retail is left out: all clicks of an invoice have one time, so no list can come between them."
+            "these. Online-retail is left out: clicks of an invoice have one time, so no list can come between them."
         )
         columns = ("log", "made anew after", "published", "request", "ratio")
         return Sheet("Published against request, NDCG@20", columns, rows, note)

@@ -15,6 +15,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from eddyline.model.compiled import compiled
+from eddyline.model.elementary import halved_sum
 
 __all__ = ["pool_cross_entropy", "row_products"]
 
@@ -106,19 +107,7 @@ def _multiply(
             row = table[at[b, c]]
             for d in range(len(each)):
                 each[d] = user[d] * row[d]
-            out[b, c] = _sum(each)
-
-
-@compiled
-def _sum(each: npt.NDArray[np.float32]) -> np.float32:
-    """The sum, by halves, which become vector instructions; what is summed is lost."""
-    count = len(each)
-    while count > 1:
-        half = count // 2
-        for d in range(half):
-            each[d] += each[count - half + d]
-        count -= half
-    return each[0]  # type: ignore[no-any-return]
+            out[b, c] = halved_sum(each)
 
 
 @compiled

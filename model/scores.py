@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from eddyline.model.compiled import compiled
 from eddyline.model.dense import SCORED
-from eddyline.model.elementary import exp
+from eddyline.model.elementary import exp, halved_sum
 
 __all__ = [
     "add_dense",
@@ -71,23 +71,13 @@ def weigh(
 
 @compiled
 def log_sums(scores: npt.NDArray[np.float32], most: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
-    """The logarithm of each user's Σ exp(score); `most` is the highest score of each, (B,).
-
-    Summed by halves: unlike one number after the other, halves become vector instructions.
-    """
+    """The logarithm of each user's Σ exp(score); `most` is the highest score of each, (B,)."""
     each = np.empty(scores.shape[1], np.float32)
     for b in range(len(scores)):
         of, highest = scores[b], most[b]
         for i in range(len(of)):
             each[i] = exp(of[i] - highest)
-        count = len(of)
-        while count > 1:
-            half = count // 2
-            first, second = each[:half], each[count - half : count]
-            for i in range(half):
-                first[i] += second[i]
-            count -= half
-        out[b] = highest + np.log(each[0])
+        out[b] = highest + np.log(halved_sum(each))
 
 
 @compiled

@@ -112,10 +112,7 @@ class _Run:
         self._stream = stream
         self._found = found
         self._on_progress = on_progress
-        published = settings.serve == "published"
-        self._entries = [
-            _Entry(one, Scores(settings.k, settings.windows, serve_published=published)) for one in contenders
-        ]
+        self._entries = [_Entry(one, Scores(settings.k, settings.windows)) for one in contenders]
         self._users: list[npt.NDArray[np.uint64]] = []
         self._items: list[npt.NDArray[np.uint64]] = []
         self._done = 0
@@ -163,7 +160,8 @@ class _Run:
                 groups = Groups(block, self._stream.first_ms, window, self._head, since_drift)
                 chosen = self._chosen(block)
                 for entry, given in zip(self._entries, answers, strict=True):
-                    entry.scores.add(given, groups, chosen, self._stream.counts)
+                    counted = given.as_published() if self._settings.serve == "published" else given
+                    entry.scores.add(counted, groups, chosen, self._stream.counts)
             self._on_progress(text, self._done - begun, total, self._recall() if scored else None)
             if scored and (self._done - begun) * _RETENTION_ASKED // total > asked:
                 asked += 1

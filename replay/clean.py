@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from eddyline.replay.click_table import ClickTable
 from eddyline.replay.flaws import Mask
 from eddyline.replay.logs import LogError, read_numbered
-from eddyline.replay.rows import Columns, stem_of
+from eddyline.replay.rows import Columns, row_id, stem_of
 from eddyline.state.errors import ConfigurationError, EddylineError
 from eddyline.state.records import Click
 
@@ -95,7 +95,7 @@ def write_clean(
     stem, has_ids = stem_of(log), False
     bad: list[int] = []
     for row, (_, click) in enumerate(read_numbered(log, columns, on_bad=lambda line, _: bad.append(line))):
-        has_ids |= click.event_id != f"{stem}-{row + len(bad) + 1}"  # what reading calls a click without one
+        has_ids |= click.event_id != row_id(stem, row + len(bad) + 1)
         held.append(click if row < len(table) and keep[row] else None)
         if on_progress is not None and row % 10_000 == 0:
             on_progress(row)

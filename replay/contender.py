@@ -59,6 +59,15 @@ class Answers(NamedTuple):
     held: npt.NDArray[np.int32] | None = None
     sources: npt.NDArray[np.float64] | None = None
 
+    def as_published(self) -> Answers:
+        """The answers that the lists on the topic gave; those of a model that publishes nothing are as they are.
+
+        Lists have no probability, and nobody says what they were made of.
+        """
+        if self.published is None or self.held is None:
+            return self
+        return Answers(self.published, self.held, np.full_like(self.loss, np.nan))
+
 
 def joined(answers: Sequence[Answers]) -> Answers:
     """The answers of one model to clicks that came one after the other."""

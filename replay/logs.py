@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eddyline.replay.layouts import layout_named, layout_rows
-from eddyline.replay.rows import Columns, Instant, Row, is_parquet, open_bytes, reader_of, stem_of
+from eddyline.replay.rows import Columns, Instant, Row, is_parquet, open_bytes, reader_of, row_id, stem_of
 from eddyline.state.errors import BadRecord, ConfigurationError, EddylineError
 from eddyline.state.records import Click
 from eddyline.state.times import from_iso
@@ -144,7 +144,7 @@ def _clicks(
     unit = _unit_of(first) if columns.time_unit == "auto" else columns.time_unit
     for number, row in enumerate(chain(first, rows), start=1):
         try:
-            yield row.line, _click(row, f"{stem}-{number}", unit, columns)
+            yield row.line, _click(row, row_id(stem, number), unit, columns)
         except BadRecord as error:
             if on_bad is None:
                 where = "row" if is_parquet(path) else "line"

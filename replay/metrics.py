@@ -124,12 +124,10 @@ class Scores:
     Args:
         ks: list lengths, ascending; the last is the main one.
         windows: how many windows the counted clicks are cut in.
-        serve_published: of a model that publishes lists, those that the topic held are what counts.
     """
 
-    def __init__(self, ks: Sequence[int], windows: int, *, serve_published: bool = False) -> None:
+    def __init__(self, ks: Sequence[int], windows: int) -> None:
         self.ks = tuple(ks)
-        self._serve_published = serve_published
         width = len(_PIECES) * len(ks)
         self._by_window = _Sums(windows, width)
         self._by_bucket = _Sums(BUCKETS, width)
@@ -142,12 +140,6 @@ class Scores:
 
     def add(self, answers: Answers, groups: Groups, scored: npt.NDArray[np.bool_], counts: Counts) -> None:
         """Take in the answers to the clicks of a block that are `scored`, (B,); `counts` know all its items."""
-        published = answers.published
-        if published is not None and self._serve_published:
-            # what the topic holds are lists: there is no probability, and nobody says what they were made of
-            none = np.full(len(published), np.nan, np.float32)
-            held = answers.top if answers.held is None else answers.held
-            answers, published = answers._replace(rank=published, top=held, loss=none, sources=None), None
         rank = answers.rank[scored]
         values = np.concatenate([gains(rank, k) for k in self.ks], axis=1)
         self._by_window.add(groups.window[scored], values)
@@ -155,9 +147,9 @@ class Scores:
         for name, sums in self._by.items():
             group = groups.by[name][scored]
             sums.add(np.where(group >= 0, group * BUCKETS + groups.bucket[scored], -1), values)
-        if published is not None:
-            beside = np.concatenate([gains(published[scored], k) for k in self.ks], axis=1)
-            self._published.add(np.zeros(len(beside), np.int64), beside)
+        if answers.published is not None:
+            published = np.concatenate([gains(answers.published[scored], k) for k in self.ks], axis=1)
+            self._published.add(np.zeros(len(published), np.int64), published)
         loss = answers.loss[scored]
         self._loss += np.nansum(loss), np.isfinite(loss).sum()
         if answers.sources is not None:

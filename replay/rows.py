@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eddyline.state.errors import BadRecord, ConfigurationError
 
-__all__ = ["Columns", "Instant", "Row", "is_parquet", "open_bytes", "places", "reader_of", "stem_of"]
+__all__ = ["Columns", "Instant", "Row", "is_parquet", "open_bytes", "places", "reader_of", "row_id", "stem_of"]
 
 _BATCH_ROWS = 16_384
 
@@ -57,6 +57,11 @@ class Row(NamedTuple):
 
     line: int
     cells: tuple[Any, ...] | BadRecord
+
+
+def row_id(stem: str, number: int) -> str:
+    """What stands for the event id where a log has none: of the file with this stem, and of its row, from 1."""
+    return f"{stem}-{number}"
 
 
 def stem_of(path: Path) -> str:

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from eddyline.state.errors import ConfigurationError
 from eddyline.stream.setting import ENVIRONMENT_PREFIX, describe_type, from_text, leaves, unwrap_optional
 
-__all__ = ["DEFAULT_FILE", "Layers"]
+__all__ = ["DEFAULT_FILE", "Layers", "nearest"]
 
 DEFAULT_FILE = Path("eddyline.toml")
 
@@ -88,7 +88,7 @@ class Layers(Generic[S]):
             elif key in self.sections:
                 self.problems.append(f"{file}: `{key}` is a section: write [{key}] and its settings below it")
             elif isinstance(value, dict) and not prefix:
-                near = _nearest(key, self.sections)
+                near = nearest(key, self.sections)
                 hint = f"did you mean [{near}]?" if near else "there is " + ", ".join(sorted(self.sections))
                 self.problems.append(f"{file}: unknown section [{key}]: {hint}")
                 self.unknown = True
@@ -169,15 +169,16 @@ class Layers(Generic[S]):
         """The key probably meant: close in the same section, the same name elsewhere, or close at all."""
         section, _, name = key.rpartition(".")
         names = {other.rpartition(".")[2]: other for other in self._keys_of(section)}
-        near = _nearest(name, names)
+        near = nearest(name, names)
         if near:
             return names[near]
         same_name = [other for other in self.known if other.rpartition(".")[2] == name]
-        return same_name[0] if len(same_name) == 1 else _nearest(key, self.known)
+        return same_name[0] if len(same_name) == 1 else nearest(key, self.known)
 
     def _keys_of(self, section: str) -> Iterator[str]:
         return (key for key in self.known if key.rpartition(".")[0] == section)
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The name that was probably meant; empty if none is close."""
     return next(iter(difflib.get_close_matches(name, list(names), n=1)), "")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eddyline.state.errors import ConfigurationError
 from eddyline.stream.cli.output import talk
+from eddyline.stream.config_layers import nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from eddyline.state.records import Click
     from eddyline.stream.config import Settings
 
-__all__ = ["WEIGHTS_EVERY_MS", "on_one_core", "pipeline_settings", "run_backtest", "weighed"]
+__all__ = ["OF_THE_MODEL", "WEIGHTS_EVERY_MS", "on_one_core", "pipeline_settings", "run_backtest", "weighed"]
 
 WEIGHTS_EVERY_MS = 30_000
 """Event time between two refreshes of the served weights, unless a flag says otherwise."""
+
+OF_THE_MODEL = ("clicks", "counts", "engine", "learner", "pretrain")
+"""The sections of the settings that every backtest goes by."""
 
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -93,8 +96,8 @@ def run_backtest(
     from eddyline.replay.tensorboard import board  # noqa: PLC0415
 
     question = Question(asked.k[-1], asked.new_only)
-    services, published = pipeline_settings(settings, weights_every_ms), asked.serve != "request"
-    eddylines = [Eddyline(services, question, published=published, seed=asked.seed)]
+    services = pipeline_settings(settings, weights_every_ms)
+    eddylines = [Eddyline(services, question, published=asked.serve != "request", seed=asked.seed)]
     compared = asked.serve == "published"  # beside it only `published` needs those of the others
     eddylines += [
         Eddyline(services, question, published=compared, without=part, seed=asked.seed)
@@ -123,8 +126,8 @@ def _rivals(chosen: str, question: Question, seed: int) -> list[Contender]:
         for one in groups.get(name, [name]):
             if one not in known:
                 there = ", ".join([*groups, *known])
-                near = difflib.get_close_matches(one, [*groups, *known], n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                near = nearest(one, [*groups, *known])
+                hint = f"; did you mean {near}?" if near else ""
                 raise ConfigurationError(f"--baselines {one}: there is no such baseline; there are {there}{hint}")
             if one in rivals:
                 continue

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from eddyline.replay.findings import counted
 from eddyline.state.errors import ConfigurationError
 from eddyline.stream.cli.output import talk
 
@@ -76,7 +77,7 @@ class Skipped:
     def tell(self) -> None:
         """Say how many rows were skipped, if any."""
         if self.rows:
-            talk(f"skipped {self.rows:,} bad row{'s' if self.rows > 1 else ''} of {self.log}")
+            talk(f"skipped {counted(self.rows, 'bad row')} of {self.log}")
 
 
 def logged_clicks(

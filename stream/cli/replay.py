@@ -17,7 +17,7 @@ from cyclopts.validators import Number
 from eddyline.model.parts import Ablation
 from eddyline.state.errors import ConfigurationError, EddylineError
 from eddyline.state.times import from_iso, to_iso
-from eddyline.stream.cli.backtests import WEIGHTS_EVERY_MS, on_one_core, run_backtest, weighed
+from eddyline.stream.cli.backtests import OF_THE_MODEL, WEIGHTS_EVERY_MS, on_one_core, run_backtest, weighed
 from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, Skipped, logged_clicks, made_up
 from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
 from eddyline.stream.cli.output import Stdout, print_json, talk
@@ -164,16 +164,13 @@ def replay(
                 "rank": rank,
             },
             "k": list(asked.k),
-            **{part: getattr(settings, part).model_dump(mode="json") for part in _OF_THE_MODEL},
+            **{part: getattr(settings, part).model_dump(mode="json") for part in OF_THE_MODEL},
         },
         "versions": {name: version(name) for name in ("eddyline", "torch", "numpy", "numba")},
         "command": shlex.join(["eddyline", *sys.argv[1:]]),
         "models": result["models"],
     }
     _write(result, html, as_json=as_json)
-
-
-_OF_THE_MODEL = ("clicks", "counts", "engine", "learner", "pretrain")
 
 
 def _write(result: dict[str, Any], html: Path | None, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import tomli_w
 from cyclopts import App, Parameter
 
 from eddyline.state.errors import ConfigurationError
-from eddyline.stream.cli.backtests import on_one_core, run_backtest, weighed
+from eddyline.stream.cli.backtests import OF_THE_MODEL, on_one_core, run_backtest, weighed
 from eddyline.stream.cli.logs import DEFAULT_COLUMNS, LogColumns, logged_clicks
 from eddyline.stream.cli.options import DEFAULTS, AsJson, Options
 from eddyline.stream.cli.output import print_json, talk
@@ -28,15 +28,7 @@ __all__ = ["register"]
 
 _FOUND = "# Found by `eddyline tune`"
 _NOT_OVERWRITTEN = "choose another --output, or overwrite it with --force"
-_OF_A_BACKTEST = (
-    "clicks.",
-    "counts.",
-    "engine.",
-    "learner.",
-    "pretrain.",
-    "trainer.publish_examples",
-    "worker.refresh_",
-)
+_OF_A_BACKTEST = (*(f"{part}." for part in OF_THE_MODEL), "trainer.publish_examples", "worker.refresh_")
 """How the settings begin that a backtest of eddyline goes by."""
 
 

@@ -73,7 +73,7 @@ def goals(log: Log, models: Mapping[str, Any]) -> Iterator[Goal]:
         against = ours["against"]["eddyline-without-neural"][METRIC]
         holds = (against["ratio"] or 0) >= log.neural and (not log.significant or (against["low"] or 0) > 1)
         want = f"≥ {log.neural} ×" + (", interval above 1" if log.significant else "")
-        got = ratio_text(against, 4)
+        got = ratio_text(against, 4, " ×")
         yield Goal(log.name, "the neural part earns its place", want, got, holds)
     if (without := models.get("eddyline-without-replay")) and without["retention"]:
         ratio = ours["retention"] / without["retention"]
@@ -89,12 +89,12 @@ def goals(log: Log, models: Mapping[str, Any]) -> Iterator[Goal]:
         yield Goal(log.name, one.what, "as good as the best baseline", got, one.ours >= one.theirs)
 
 
-def ratio_text(ratio: Mapping[str, float | None], digits: int) -> str:
+def ratio_text(ratio: Mapping[str, float | None], digits: int, unit: str = "") -> str:
     """A ratio with its interval; – is what is not known."""
     middle, low, high = (
         "–" if (value := ratio[name]) is None else f"{value:.{digits}f}" for name in ("ratio", "low", "high")
     )
-    return f"{middle} × ({low}–{high})"
+    return f"{middle}{unit} ({low}–{high})"
 
 
 class Cold(NamedTuple):
@@ -124,5 +124,5 @@ def cold_start(models: Mapping[str, Any]) -> Iterator[Cold]:
         if rivals and mine["clicks"]:
             theirs = {name: float(figures["by"][division][group][METRIC]) for name, figures in rivals.items()}
             best = max(theirs, key=theirs.__getitem__)
-            interval = ratio_text(models["eddyline"]["against_by"][division][group][best], 3)
+            interval = ratio_text(models["eddyline"]["against_by"][division][group][best], 3, " ×")
             yield Cold(what, mine["clicks"], mine[METRIC], theirs[best], best, interval)

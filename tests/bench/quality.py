@@ -121,7 +121,7 @@ def _cell(models: Mapping[str, Any], name: str) -> str:
         return "–"
     text = f"{models[name][METRIC]:.4f}"
     against = models["eddyline"]["against"].get(name, {}).get(METRIC)
-    return f"{text}, {ratio_text(against, 3).replace(' ×', '')}" if against else text
+    return f"{text}, {ratio_text(against, 3)}" if against else text
 
 
 def _cold_start_sheet(results: Mapping[str, Mapping[str, Any]]) -> Sheet:

@@ -170,7 +170,7 @@ class Curve:
                     f"{data['scored_clicks']:,}",
                     f"{models['eddyline-without-neural'][METRIC]:.4f}",
                     f"{models['eddyline'][METRIC]:.4f}",
-                    ratio_text(ratio, 4).replace(" ×", ""),
+                    ratio_text(ratio, 4),
                 )
             )
         columns = ("log", "warm-up clicks", "scored clicks", "without neural", "eddyline", "ratio")

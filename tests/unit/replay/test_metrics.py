@@ -160,10 +160,10 @@ def test_what_few_users_cannot_tell_is_not_told() -> None:
 def test_published_lists_are_what_counts_where_they_are_served() -> None:
     lists = np.array([[0, 1, 2], [0, 1, 2]], np.int32)
     given = answers([1, 1], loss=[0.5, 0.5])._replace(published=np.array([2, 0], np.int32), held=lists)
-    served = Scores((3,), windows=2, serve_published=True)
+    served = Scores((3,), windows=2)
     counts = Counts()
     counts.fold(replace(Evidence.of_none(), new_ids=["a", "b", "c"]))
-    served.add(given, groups(2), np.ones(2, np.bool_), counts)
+    served.add(given.as_published(), groups(2), np.ones(2, np.bool_), counts)
     figures = served.figures(items=3)
     assert figures["mrr@3"] == pytest.approx(0.25)
     assert figures["coverage@3"] == 1.0
